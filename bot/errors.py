@@ -2,6 +2,7 @@
 
     ThreadbotError
     ├── Retryable        wait `retry_after` (or back off), then do it again: it did not happen
+    │   └── RunFailed    the run is over and failed for a passing reason: start a new one
     ├── Ambiguous        it may have happened: look (find_run, find) before doing it again
     ├── Rejected         do not try again: tell the person `user_text`
     ├── ThreadGone       the engine forgot the thread: rebuild it from the transcript
@@ -26,6 +27,10 @@ class Retryable(ThreadbotError):
     def __init__(self, message: str, *, retry_after: float | None = None) -> None:
         super().__init__(message)
         self.retry_after = retry_after
+
+
+class RunFailed(Retryable):
+    pass
 
 
 class Ambiguous(ThreadbotError):

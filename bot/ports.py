@@ -172,6 +172,20 @@ class Desk(Protocol):
         """Write the turn's progress and its engine thread."""
         ...
 
+    async def held(self) -> None:
+        """Return at once while the lease is surely ours; else wait until that is known."""
+        ...
+
     async def transcript(self) -> tuple[Exchange, ...]:
         """Finished turns of this thread, oldest first."""
         ...
+
+
+class Clock(Protocol):
+    """Time, injected so that tests need not wait."""
+
+    def now(self) -> float:
+        """Monotonic seconds."""
+        ...
+
+    async def sleep(self, seconds: float) -> None: ...

@@ -1,0 +1,63 @@
+"""docket, and nothing else of it: a bell says that a thread has something to answer.
+
+A bell lives for milliseconds: who hears it takes the thread's lease and returns. A run of minutes must never be a
+docket task: docket drains running tasks before it reconnects and redelivers them while they run (measured). Bells of
+one message are rung once while they wait; the argument on the wire is the thread key's text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+from datetime import timedelta
+from types import TracebackType
+
+from docket import Docket, Worker
+from redis.exceptions import RedisError
+
+from bot.domain import ThreadKey
+from bot.errors import Retryable
+
+
+class Bells:
+    """`url` is docket's: a plain pool of 100 connections is too small, so it names `max_connections`."""
+
+    def __init__(self, url: str, *, name: str = "threadbot") -> None:
+        self._docket = Docket(name=name, url=url, execution_ttl=timedelta(seconds=60))
+        self._stack = AsyncExitStack()
+        self._hear: Callable[[ThreadKey], Awaitable[None]] | None = None
+        self._docket.register(self._bell, names=["bell"])
+
+    async def __aenter__(self) -> Bells:
+        await self._stack.enter_async_context(self._docket)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._stack.aclose()
+
+    async def ring(self, thread: ThreadKey, cause: str) -> None:
+        """Announce a thread; the same cause rings once while its bell waits."""
+        try:
+            await self._docket.add("bell", key=f"{thread}/{cause}")(str(thread))
+        except (RedisError, OSError) as error:
+            raise Retryable("Redis is away") from error
+
+    async def listen(self, hear: Callable[[ThreadKey], Awaitable[None]], *, concurrency: int = 64) -> None:
+        """Hear bells until cancelled. A bell whose `hear` raises or dies is heard again, here or elsewhere."""
+        self._hear = hear
+        worker = Worker(
+            self._docket,
+            concurrency=concurrency,
+            minimum_check_interval=timedelta(milliseconds=50),
+            redelivery_timeout=timedelta(seconds=5),
+            reconnection_delay=timedelta(seconds=1),
+        )
+        async with worker:
+            await worker.run_forever()
+
+    async def _bell(self, thread: str) -> None:
+        if self._hear is None:
+            raise Retryable("this process rings bells but does not hear them")
+        await self._hear(ThreadKey.parse(thread))

@@ -1,0 +1,177 @@
+"""The story: one turn in, one answered thread out.
+
+A turn ends answered, stopped, or failed with one honest sentence. It may begin in the middle: a worker that takes
+over finds the engine's run and the platform's posts, and goes on with both.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from contextlib import aclosing
+from dataclasses import dataclass
+
+import structlog
+
+from bot.answer import Answer
+from bot.consultation import Consultation, asked
+from bot.delivery import Delivery, Pace
+from bot.domain import Assistant, Exchange, RunEnded, ThreadKey, Turn, TurnOutcome, Upload
+from bot.errors import Ambiguous, LeaseLost, Rejected, ThreadbotError
+from bot.ports import Clock, Desk, Engine, Outlet
+from bot.record import Record
+from bot.silence import Silence, Silenced
+
+_log = structlog.get_logger()
+
+CANCEL_SECONDS = 15.0  # a run that does not end by then is in the next turn's way, which cancels it again
+
+STOPPED = "_Stopped._"
+ENDINGS = {
+    "completed": "",
+    "truncated": "_I reached my length limit here; say “continue” for the rest._",
+    "cancelled": STOPPED,
+    "expired": "_I ran out of time here; ask again, or for a smaller piece._",
+    "refused": "_The model declined to answer this._",
+}
+WORDLESS = "_The assistant ended without an answer; please ask again._"
+BROKEN = "_Something went wrong on my side; please ask again. In the operator's log this is turn {}._"
+UNSENT = "_I made {} but could not send it: {}_"
+
+
+class Conversation:
+    """Answers turns. One for a process; safe for many turns at once."""
+
+    def __init__(
+        self,
+        *,
+        engine: Engine,
+        outlets: Mapping[str, Outlet],
+        assistant_for: Callable[[ThreadKey, bool], Assistant],
+        clock: Clock,
+    ) -> None:
+        self._engine = engine
+        self._outlets = outlets
+        self._assistant_for = assistant_for
+        self._clock = clock
+        self._paces = {platform: Pace(outlet.limits, clock) for platform, outlet in outlets.items()}
+
+    def speaks(self, platform: str) -> bool:
+        return platform in self._outlets
+
+    async def answer(self, turn: Turn, desk: Desk, silence: Silence) -> tuple[Turn, Exchange]:
+        """Answer until people can see it; returns the turn as it ended and what to remember of it.
+
+        Raises LeaseLost; whatever else goes wrong is told in the thread and in the log.
+        """
+        began_at = self._clock.now()
+        outlet = self._outlets[turn.thread.platform]
+        record = Record(turn, desk, self._clock)
+        delivery = Delivery(record, outlet, self._paces[turn.thread.platform], self._clock)
+        story = _Story(self._engine, outlet, desk, record, delivery, self._clock)
+        try:
+            outcome = await story.tell(self._assistant_for(turn.thread, turn.messages[0].private), silence)
+        except LeaseLost:
+            raise
+        except ThreadbotError as error:
+            outcome = "failed"
+            _log.error("turn.undeliverable", thread=str(turn.thread), turn=turn.id, reason=str(error))
+        finally:
+            await outlet.activity(record.turn, None, working=False)
+        turn, first = record.turn, delivery.first_shown_at
+        _log.info(
+            f"turn.{outcome}",
+            thread=str(turn.thread),
+            turn=turn.id,
+            messages=len(turn.messages),
+            attempts=turn.attempt,
+            resumed=turn.resumed,
+            posts=len(turn.posts),
+            first_text_s=None if first is None else round(first - began_at, 3),
+            seconds=round(self._clock.now() - began_at, 3),
+            tokens_in=story.ended.usage.input_tokens if story.ended else None,
+            tokens_out=story.ended.usage.output_tokens if story.ended else None,
+        )
+        return turn, Exchange(asked=asked(turn), answered=delivery.text)
+
+
+class _Story:
+    """One turn being answered."""
+
+    def __init__(
+        self, engine: Engine, outlet: Outlet, desk: Desk, record: Record, delivery: Delivery, clock: Clock
+    ) -> None:
+        self._engine = engine
+        self._outlet = outlet
+        self._desk = desk
+        self._record = record
+        self._delivery = delivery
+        self._clock = clock
+        self._answer = Answer(record.turn.notices)
+        self.ended: RunEnded | None = None
+
+    async def tell(self, assistant: Assistant, silence: Silence) -> TurnOutcome:
+        async with self._delivery:
+            outcome, ending = await self._think(assistant, silence)
+            text = "\n\n".join(part for part in (*self._answer.notices, self._answer.said, ending) if part)
+            if outcome == "stopped":
+                await asyncio.gather(self._delivery.finish(text), self._cancel())
+            else:
+                await self._delivery.finish(text)
+                await self._hand_out()
+        return outcome
+
+    async def _think(self, assistant: Assistant, silence: Silence) -> tuple[TurnOutcome, str]:
+        """Consult the engine; returns the outcome and the sentence to end with."""
+        consultation = Consultation(
+            engine=self._engine,
+            outlet=self._outlet,
+            desk=self._desk,
+            record=self._record,
+            assistant=assistant,
+            answer=self._answer,
+            show=lambda: self._delivery.show(self._answer.text),
+            clock=self._clock,
+        )
+        working = asyncio.create_task(self._outlet.activity(self._record.turn, None, working=True))
+        try:
+            async with silence:
+                self.ended = await consultation.run()
+            return "answered", ENDINGS[self.ended.outcome] or ("" if self._answer.said else WORDLESS)
+        except Silenced:
+            return "stopped", STOPPED
+        except Rejected as error:
+            return "failed", error.user_text
+        except ThreadbotError:
+            raise
+        except Exception:
+            _log.exception("turn.broken", thread=str(self._record.turn.thread), turn=self._record.turn.id)
+            return "failed", BROKEN.format(self._record.turn.id)
+        finally:
+            working.cancel()
+            await asyncio.wait({working})
+
+    async def _cancel(self) -> None:
+        if run := self._record.turn.run:
+            try:
+                async with asyncio.timeout(CANCEL_SECONDS):
+                    await self._engine.cancel(run)
+            except (ThreadbotError, TimeoutError) as error:
+                _log.warning("run.not_cancelled", thread=str(self._record.turn.thread), reason=str(error))
+
+    async def _hand_out(self) -> None:
+        """Put the files the run made into the thread, each once."""
+        for produced in self._answer.files:
+            turn = self._record.turn
+            if any(upload.file == produced.id for upload in turn.uploads):
+                continue
+            try:
+                async with aclosing(self._engine.download(produced.id)) as chunks:
+                    content = b"".join([chunk async for chunk in chunks])
+                upload = await self._outlet.upload(turn, produced.name, produced.media_type, content)
+            except Ambiguous:
+                upload = ""  # it is there, or it is lost; twice would be worse
+            except Rejected as error:
+                _log.warning("file.rejected", thread=str(turn.thread), reason=error.user_text)
+                upload = ""
+            await self._record.change(uploads=(*turn.uploads, Upload(produced.id, upload)))

@@ -1,0 +1,130 @@
+"""The way in: a gateway's message becomes a stored, announced message, once.
+
+The message is appended and remembered as seen in one script; then its thread's bell rings. Only after that does
+the gateway answer its platform. A duplicate rings as well, so a message that was stored but not announced heals
+itself when the platform delivers it again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+
+import structlog
+
+from bot.domain import Message, ThreadKey
+from bot.redis_client import RedisClient, Script
+from bot.store import KEEP_SECONDS, MESSAGE, SEEN_SECONDS, key
+
+STOPS = "tb:stops"  # pub/sub channel: text of a thread key
+_log = structlog.get_logger()
+
+# KEYS seen inbox mail head; ARGV id message addressed seen_seconds keep_seconds has_files
+# 0: not our thread. 1: seen before; a twin that brings files replaces one that waits without. 2: stored.
+_PUT = Script(
+    "put",
+    """
+if ARGV[3] == '0' and redis.call('EXISTS', KEYS[4]) == 0 then return 0 end
+if not redis.call('SET', KEYS[1], '1', 'NX', 'EX', ARGV[4]) then
+  if ARGV[6] == '1' and redis.call('HEXISTS', KEYS[3], ARGV[1]) == 1 then
+    redis.call('HSET', KEYS[3], ARGV[1], ARGV[2])
+  end
+  return 1
+end
+redis.call('HSET', KEYS[3], ARGV[1], ARGV[2])
+redis.call('RPUSH', KEYS[2], ARGV[1])
+redis.call('HSETNX', KEYS[4], 'since', ARGV[1])
+redis.call('EXPIRE', KEYS[4], ARGV[5])
+return 2
+""",
+)
+
+_AMEND = Script(
+    "amend",
+    """
+if redis.call('HEXISTS', KEYS[1], ARGV[1]) == 0 then return 0 end
+redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
+return 1
+""",
+)
+
+_WITHDRAW = Script(
+    "withdraw",
+    """
+redis.call('SET', KEYS[1], '1', 'EX', ARGV[2])
+redis.call('LREM', KEYS[2], 0, ARGV[1])
+return redis.call('HDEL', KEYS[3], ARGV[1])
+""",
+)
+
+_STOP = Script(
+    "stop",
+    """
+local dropped = redis.call('DEL', KEYS[1], KEYS[2])
+if redis.call('EXISTS', KEYS[3]) == 1 then
+  redis.call('HSET', KEYS[3], 'stop', '1')
+  return 2
+end
+return dropped > 0 and 1 or 0
+""",
+)
+
+
+class RedisMailroom:
+    """The Mailroom port on Redis. `ring(thread, key)` announces; `follows(thread)` is the channel's policy."""
+
+    def __init__(
+        self,
+        redis: RedisClient,
+        *,
+        ring: Callable[[ThreadKey, str], Awaitable[None]],
+        follows: Callable[[ThreadKey], bool],
+    ) -> None:
+        self._redis = redis
+        self._ring = ring
+        self._follows = follows
+
+    async def put(self, message: Message) -> bool:
+        thread = message.thread
+        if not message.addressed and not self._follows(thread):
+            return False
+        stored = await _PUT(
+            self._redis,
+            [key(thread, f"seen:{message.id}"), key(thread, "inbox"), key(thread, "mail"), key(thread, "head")],
+            [
+                message.id,
+                MESSAGE.dump_json(message),
+                int(message.addressed),
+                SEEN_SECONDS,
+                KEEP_SECONDS,
+                int(bool(message.attachments)),
+            ],
+        )
+        if not stored:
+            return False
+        if stored == 1:
+            _log.info("message.duplicate", thread=str(thread), message=message.id)
+        await self._ring(thread, message.id)
+        return True
+
+    async def amend(self, thread: ThreadKey, message: str, text: str) -> bool:
+        waiting = await self._redis.hget(key(thread, "mail"), message)
+        if waiting is None:
+            return False
+        amended = replace(MESSAGE.validate_json(waiting), text=text)
+        return bool(await _AMEND(self._redis, [key(thread, "mail")], [message, MESSAGE.dump_json(amended)]))
+
+    async def withdraw(self, thread: ThreadKey, message: str) -> bool:
+        keys = [key(thread, f"seen:{message}"), key(thread, "inbox"), key(thread, "mail")]
+        return bool(await _WITHDRAW(self._redis, keys, [message, SEEN_SECONDS]))
+
+    async def stop(self, thread: ThreadKey) -> bool:
+        state = await _STOP(self._redis, [key(thread, part) for part in ("inbox", "mail", "turn")], [])
+        if state == 2:
+            await self._redis.publish(STOPS, str(thread))
+        return state > 0
+
+    async def feedback(self, thread: ThreadKey, post: str, author: str, *, good: bool) -> None:
+        await self._redis.hset(key(thread, "feedback"), f"{post}:{author}", "good" if good else "bad")
+        await self._redis.expire(key(thread, "feedback"), KEEP_SECONDS)
+        _log.info("feedback.given", thread=str(thread), post=post, good=good)
