@@ -90,7 +90,7 @@ class Delivery:
     def __init__(self, changed: Callable[[], None]) -> None:
         self.ack_seconds = 3.0
         self.retries = 3
-        self.retry_delays = (0.0, 0.2, 0.5)
+        self.retry_delays: tuple[float, ...] = (0.0, 0.2, 0.5)
         """HTTP only. Slack's own: at once, after 1 minute, after 5 minutes."""
         self.duplicates = 0
         self.refuse_sockets = False
@@ -122,6 +122,12 @@ class Delivery:
             else:
                 self._queue.append(copy)
         self._pump()
+
+    def switch(self, url: str | None, signing_secret: str) -> None:
+        """From now on, what is queued included, to `url`; None: to sockets."""
+        self.url, self.signing_secret = url, signing_secret
+        while url is not None and self._queue:
+            self._spawn_http(self._queue.popleft())
 
     # -- Socket Mode -------------------------------------------------------------------------------------------
 
@@ -278,6 +284,7 @@ class Delivery:
         await asyncio.gather(*tasks, return_exceptions=True)
         if self._session is not None:
             await self._session.close()
+            self._session = None
 
 
 def sign(secret: str, body: str, ts: int | None = None) -> dict[str, str]:

@@ -40,6 +40,8 @@ class SlackServer(People):
         self.bob = self.user("bob")
         self.general = self.channel("general", (self.alice, self.bob))
         self.private = self.channel("private", (self.alice, self.bob), private=True)
+        self.control: list[web.RouteDef] = []
+        """Further routes to serve beside Slack's; set before `start`."""
         self._address = (host, port)
         self._web: WebApi | None = None
         self._runner: web.AppRunner | None = None
@@ -53,7 +55,9 @@ class SlackServer(People):
 
     async def start(self) -> None:
         self._web = WebApi(self)
-        self._runner = web.AppRunner(self._web.application(), access_log=None, shutdown_timeout=0.2)
+        self._runner = web.AppRunner(
+            self._web.application(self.control), access_log=None, shutdown_timeout=0.2
+        )
         await self._runner.setup()
         host, port = self._address
         await web.TCPSite(self._runner, host, port, backlog=4096).start()
@@ -126,7 +130,7 @@ class SlackServer(People):
     def deliver_to(self, url: str | None, signing_secret: str | None = None) -> None:
         """From now on events are POSTed, signed, to `url`; None: back to Socket Mode."""
         self.signing_secret = signing_secret or self.signing_secret
-        self.delivery.url, self.delivery.signing_secret = url, self.signing_secret
+        self.delivery.switch(url, self.signing_secret)
 
     def sign(self, body: str, ts: int | None = None) -> dict[str, str]:
         """Signature headers for `body` at `ts` (epoch seconds, now by default)."""

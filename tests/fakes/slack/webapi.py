@@ -6,6 +6,7 @@ import asyncio
 import json
 import time
 import uuid
+from collections.abc import Iterable
 from typing import Any
 
 from aiohttp import web
@@ -35,13 +36,14 @@ class WebApi:
         self._tickets: set[str] = set()
         self._closing = asyncio.Event()
 
-    def application(self) -> web.Application:
+    def application(self, further: Iterable[web.RouteDef] = ()) -> web.Application:
         app = web.Application(client_max_size=256 * 1024 * 1024)
         app.router.add_route("*", "/api/{method}", self._call)
         app.router.add_get("/link", self._link)
         app.router.add_post("/upload/v1/{file}", self._upload)
         app.router.add_get("/files-pri/{path:.*}", self._download)
         app.router.add_post("/response/{channel}/{ts}/{user}", self._respond)
+        app.router.add_routes(further)
         return app
 
     def close(self) -> None:
