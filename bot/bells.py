@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from types import TracebackType
+from typing import Self
 
 from docket import Docket, Worker
 from redis.exceptions import RedisError
@@ -28,7 +29,7 @@ class Bells:
         self._hear: Callable[[ThreadKey], Awaitable[None]] | None = None
         self._docket.register(self._bell, names=["bell"])
 
-    async def __aenter__(self) -> Bells:
+    async def __aenter__(self) -> Self:
         await self._stack.enter_async_context(self._docket)
         return self
 
@@ -37,10 +38,11 @@ class Bells:
     ) -> None:
         await self._stack.aclose()
 
-    async def ring(self, thread: ThreadKey, cause: str) -> None:
-        """Announce a thread; the same cause rings once while its bell waits."""
+    async def ring(self, thread: ThreadKey, cause: str, *, after: float = 0.0) -> None:
+        """Announce a thread (in `after` seconds); the same cause rings once while its bell waits."""
+        when = datetime.now(UTC) + timedelta(seconds=after) if after else None
         try:
-            await self._docket.add("bell", key=f"{thread}/{cause}")(str(thread))
+            await self._docket.add("bell", when=when, key=f"{thread}/{cause}")(str(thread))
         except (RedisError, OSError) as error:
             raise Retryable("Redis is away") from error
 

@@ -7,7 +7,7 @@ a turn begins here as well: the run it finds is gone on with, never started twic
 from __future__ import annotations
 
 import itertools
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
 
 import structlog
@@ -159,11 +159,8 @@ class Consultation:
         """The turn's messages as the engine reads them, with their files uploaded once."""
         inputs = []
         for message in self._record.turn.messages:
-            files = []
-            for attachment in message.attachments:
-                if file := await self._hand_in(attachment):
-                    files.append(file)
-            inputs.append(Input(text=spoken(message), files=tuple(files)))
+            files = [await self._hand_in(attachment) for attachment in message.attachments]
+            inputs.append(Input(text=spoken(message), files=tuple(file for file in files if file)))
         return tuple(inputs)
 
     async def _hand_in(self, attachment: Attachment) -> EngineFile | None:
@@ -204,7 +201,9 @@ class Consultation:
                             return event
             if not calls or self._run is None:
                 raise Retryable("the engine's events ended without an end")
-            outputs = tuple(ToolOutput(call.id, f'{{"error": "unknown function {call.name!r}"}}') for call in calls)
+            outputs = tuple(
+                ToolOutput(call.id, f'{{"error": "unknown function {call.name!r}"}}') for call in calls
+            )
             events = self._engine.resume(self._run, outputs)
 
     async def _started(self, run: RunRef) -> None:

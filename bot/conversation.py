@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping
 from contextlib import aclosing
-from dataclasses import dataclass
 
 import structlog
 
@@ -36,7 +35,6 @@ ENDINGS = {
 }
 WORDLESS = "_The assistant ended without an answer; please ask again._"
 BROKEN = "_Something went wrong on my side; please ask again. In the operator's log this is turn {}._"
-UNSENT = "_I made {} but could not send it: {}_"
 
 
 class Conversation:
@@ -144,7 +142,7 @@ class _Story:
             return "failed", error.user_text
         except ThreadbotError:
             raise
-        except Exception:
+        except Exception:  # noqa: BLE001 - the user gets a sentence for every bug, the operator its trace
             _log.exception("turn.broken", thread=str(self._record.turn.thread), turn=self._record.turn.id)
             return "failed", BROKEN.format(self._record.turn.id)
         finally:

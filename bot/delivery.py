@@ -11,6 +11,7 @@ import asyncio
 import itertools
 from collections.abc import Awaitable, Callable
 from types import TracebackType
+from typing import Self
 
 import structlog
 
@@ -58,7 +59,11 @@ class Pace:
     async def wait(self, edited_at: float | None) -> None:
         """Wait until a post edited then (None: never) may be edited again."""
         while True:
-            due = self._closed_until if edited_at is None else max(self._closed_until, edited_at + self.interval)
+            due = (
+                self._closed_until
+                if edited_at is None
+                else max(self._closed_until, edited_at + self.interval)
+            )
             left = due - self._clock.now()
             if left <= 0:
                 return
@@ -86,7 +91,7 @@ class Delivery:
         self._edited_at: float | None = None
         self.first_shown_at: float | None = None
 
-    async def __aenter__(self) -> Delivery:
+    async def __aenter__(self) -> Self:
         if self._record.turn.resumed:
             await self._insist(self._look)
         self._pace.live += 1
@@ -119,7 +124,9 @@ class Delivery:
         """Make this the whole answer; returns when the platform shows it."""
         self._ending = True
         if self._writer is not None:
-            if not self._calling:  # a call under way is let through: cut, it would leave a post nobody knows of
+            if (
+                not self._calling
+            ):  # a call under way is let through: cut, it would leave a post nobody knows of
                 self._writer.cancel()
             await asyncio.wait({self._writer})
             if not self._writer.cancelled():
@@ -149,23 +156,25 @@ class Delivery:
     async def _insist(self, act: Callable[[], Awaitable[None]]) -> None:
         """Do it until it is done; the platform's wait is obeyed, an hour of refusals is the end."""
         deadline = self._clock.now() + PATIENCE_SECONDS
-        for tries in itertools.count():
-            wait = BACKOFF_SECONDS[min(tries, len(BACKOFF_SECONDS) - 1)]
+        for backoff in itertools.chain(BACKOFF_SECONDS, itertools.repeat(BACKOFF_SECONDS[-1])):
             try:
-                return await act()
-            except Retryable as error:
+                await act()
+            except (Retryable, Ambiguous) as error:
                 if self._clock.now() > deadline:
                     raise
-                wait = max(self._pace.refused(error.retry_after), 0.0 if error.retry_after is not None else wait)
-            except Ambiguous:
-                if self._clock.now() > deadline:
-                    raise
-            await self._clock.sleep(wait)
+                wait = error.retry_after if isinstance(error, Retryable) else None
+                if wait is not None:
+                    self._pace.refused(wait)
+                await self._clock.sleep(backoff if wait is None else wait)
+            else:
+                return
 
     async def _flush(self, *, ended: bool) -> None:
         parts = self._splitter.feed(self._text)
         for index, part in enumerate(parts):
-            await self._place(index, part, "sealed" if index < len(parts) - 1 else "last" if ended else "live")
+            await self._place(
+                index, part, "sealed" if index < len(parts) - 1 else "last" if ended else "live"
+            )
         if ended:
             await self._take_back(len(parts))
 

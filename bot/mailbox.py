@@ -90,7 +90,12 @@ class RedisMailroom:
             return False
         stored = await _PUT(
             self._redis,
-            [key(thread, f"seen:{message.id}"), key(thread, "inbox"), key(thread, "mail"), key(thread, "head")],
+            [
+                key(thread, f"seen:{message.id}"),
+                key(thread, "inbox"),
+                key(thread, "mail"),
+                key(thread, "head"),
+            ],
             [
                 message.id,
                 MESSAGE.dump_json(message),

@@ -6,7 +6,7 @@ import asyncio
 from types import TracebackType
 
 
-class Silenced(Exception):  # noqa: N818 - not an error: somebody asked for it
+class Silenced(Exception):
     """Raised by the guarded block, and nowhere else."""
 
 

@@ -21,6 +21,7 @@ import secrets
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 from pydantic import TypeAdapter
 
@@ -174,14 +175,16 @@ class Store:
         self._redis = redis
         self.lease_seconds = lease_seconds
 
-    async def claim(self, thread: ThreadKey) -> tuple[Lease, Turn] | None:
-        """Hold the thread and its turn, unless somebody else does or there is nothing to answer."""
+    async def claim(self, thread: ThreadKey) -> tuple[Lease, Turn] | Literal["busy", "empty"]:
+        """Hold the thread and its turn; "busy": somebody holds it, "empty": there is nothing to answer."""
         token = secrets.token_hex(12)
         sent_at = time.monotonic()
         answer = await _CLAIM(self._redis, _keys(thread), [token, self._lease_ms])
+        if answer[0] == b"busy":
+            return "busy"
         turn = _turn(thread, answer)
         if turn is None:
-            return None
+            return "empty"
         lease = Lease(thread, token, sent_at, self._score())
         await self._redis.zadd(ACTIVE, {str(thread): lease.score})
         return lease, turn
@@ -274,7 +277,7 @@ def _keys(thread: ThreadKey) -> list[str]:
 
 
 def _turn(thread: ThreadKey, answer: list[bytes]) -> Turn | None:
-    if answer[0] in {b"busy", b"empty"}:
+    if answer[0] == b"empty":
         return None
     state, first, batch, progress, stop, ref = answer
     turn = Turn(

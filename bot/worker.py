@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from typing import Literal
 
 import structlog
 
@@ -27,17 +28,18 @@ RENEWALS = 4  # of a lease before it runs out
 SWEEP_SECONDS = 1.0  # how often threads are looked for whose worker died
 AWAY_SECONDS = 0.5  # between two tries while Redis is away
 HAND_OVER_SECONDS = 0.9
-FOREIGN_SECONDS = 5.0  # a bell for a platform this worker does not speak is rung again, for another to hear
+PASS_ON_SECONDS = 1.0  # a bell this worker cannot answer rings again for another one
 
 
 class HeldThread:
     """A thread in this worker's hands: the Desk of its conversation."""
 
-    __slots__ = ("_clock", "_store", "lease", "silence", "task")
+    __slots__ = ("_clock", "_store", "lease", "rung", "silence", "task")
 
     def __init__(self, store: Store, lease: Lease, clock: Clock) -> None:
         self.lease = lease
         self.silence = Silence()
+        self.rung = False  # a bell rang while we held the thread
         self.task: asyncio.Task[None] | None = None
         self._store = store
         self._clock = clock
@@ -75,6 +77,7 @@ class Worker:
         self._slots = asyncio.Semaphore(capacity)
         self._held: dict[ThreadKey, HeldThread] = {}
         self._turns: asyncio.TaskGroup | None = None
+        self._leaving = False
 
     @property
     def answering(self) -> int:
@@ -83,42 +86,54 @@ class Worker:
     async def run(self) -> None:
         """Work until cancelled; then every held thread is handed over."""
         async with asyncio.TaskGroup() as loops:
+            loops.create_task(self._bells.listen(self._hear), name="hear bells")
             loops.create_task(self._renew(), name="renew leases")
             loops.create_task(self._sweep(), name="sweep for threads left behind")
             loops.create_task(self._hear_stops(), name="hear stops")
             async with asyncio.TaskGroup() as self._turns:
-                await self._bells.listen(self._hear)
+                try:
+                    await asyncio.Event().wait()
+                finally:
+                    self._leaving = (
+                        True  # cancelled: the turns end first, while their leases are still renewed
+                    )
 
     # --- taking threads ------------------------------------------------------------------------------------------
 
     async def _hear(self, thread: ThreadKey) -> None:
         """A bell: hold the thread and return. Returning forgets the bell, so Redis being away is waited out."""
-        if not self._conversation.speaks(thread.platform):
-            _log.error("bell.foreign", platform=thread.platform)
-            await self._bells.ring(thread, f"foreign/{time.time():.0f}", after=FOREIGN_SECONDS)
-            return
-        while not await self._try_to_hold(thread):
-            await self._clock.sleep(AWAY_SECONDS)
+        while True:
+            try:
+                if self._leaving or not self._conversation.speaks(thread.platform):
+                    await self._bells.ring(thread, f"passed-on/{time.time():.0f}", after=PASS_ON_SECONDS)
+                else:
+                    await self._hold(thread)
+                return
+            except Retryable as away:
+                _log.warning("worker.redis_away", reason=str(away))
+                await self._clock.sleep(AWAY_SECONDS)
 
-    async def _try_to_hold(self, thread: ThreadKey) -> bool:
-        if thread in self._held:
-            return True  # its loop takes what waits before it gives the lease back
+    async def _hold(self, thread: ThreadKey) -> Literal["held", "busy", "empty"]:
+        """Take the thread and begin to answer it."""
+        if held := self._held.get(thread):
+            held.rung = True
+            return "held"
         await self._slots.acquire()
-        claimed = None
+        claimed: tuple[Lease, Turn] | Literal["busy", "empty"] = "busy"
         try:
             claimed = await self._store.claim(thread)
-        except Retryable as away:
-            _log.warning("worker.redis_away", reason=str(away))
-            return False
         finally:
-            if claimed is None:
+            if isinstance(claimed, str):
                 self._slots.release()
-        if claimed is not None:
-            lease, turn = claimed
-            held = self._held[thread] = HeldThread(self._store, lease, self._clock)
-            assert self._turns is not None
+        if isinstance(claimed, str):
+            return claimed
+        lease, turn = claimed
+        held = self._held[thread] = HeldThread(self._store, lease, self._clock)
+        if self._turns is None or self._leaving:
+            await self._let_go(held)
+        else:
             held.task = self._turns.create_task(self._serve(held, turn), name=f"turns of {thread}")
-        return True
+        return "held"
 
     async def _serve(self, held: HeldThread, turn: Turn | None) -> None:
         """Answer the thread's turns until none is left."""
@@ -127,18 +142,21 @@ class Worker:
                 if turn.stopped:
                     held.silence.ask()
                 ended, exchange = await self._conversation.answer(turn, held, held.silence)
+                held.rung = False
                 turn = await self._finish(held, ended, exchange)
                 held.silence = Silence()
         except LeaseLost:
             _log.warning("lease.lost", thread=str(held.lease.thread))
         except asyncio.CancelledError:
-            await self._hand_over(held)
+            await self._let_go(held)
             raise
-        except Exception:
-            _log.exception("thread.crashed", thread=str(held.lease.thread))  # the sweep takes it up again
+        except Exception:  # noqa: BLE001 - one thread's bug must not end the others; the sweep takes it up again
+            _log.exception("thread.crashed", thread=str(held.lease.thread))
         finally:
             self._held.pop(held.lease.thread, None)
             self._slots.release()
+        if held.rung:  # while the lease was on its way back: that bell found us holding
+            await self._hear(held.lease.thread)
 
     async def _finish(self, held: HeldThread, turn: Turn, exchange: Exchange) -> Turn | None:
         while True:
@@ -148,7 +166,8 @@ class Worker:
                 _log.warning("worker.redis_away", reason=str(away))
                 await self._clock.sleep(AWAY_SECONDS)
 
-    async def _hand_over(self, held: HeldThread) -> None:
+    async def _let_go(self, held: HeldThread) -> None:
+        """Give the thread back unfinished and tell the other workers."""
         thread = held.lease.thread
         try:
             async with asyncio.timeout(HAND_OVER_SECONDS):
@@ -185,10 +204,7 @@ class Worker:
             await self._clock.sleep(SWEEP_SECONDS)
             try:
                 for thread, score in await self._store.due():
-                    if thread in self._held or not self._conversation.speaks(thread.platform):
-                        continue
-                    await self._try_to_hold(thread)
-                    if thread not in self._held:
+                    if self._conversation.speaks(thread.platform) and await self._hold(thread) == "empty":
                         await self._store.forget(thread, score)
             except Retryable as away:
                 _log.warning("worker.redis_away", reason=str(away))
