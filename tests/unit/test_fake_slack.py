@@ -428,6 +428,7 @@ async def test_what_is_not_acknowledged_is_redelivered(slack: SlackServer, liste
         bot.answer = False
         slack.say(slack.general, slack.alice, "hello")
         await slack.wait_for_delivery()
+        await slack.wait_until(lambda: len(bot.requests) == 4)
     assert [(request.retry_attempt, request.retry_reason) for request in bot.requests] == [
         (0, ""),
         (1, "timeout"),
@@ -713,3 +714,21 @@ async def test_reactions_users_and_home(slack: SlackServer, client: AsyncWebClie
     assert slack.home[slack.alice]["type"] == "home"
     await client.chat_postEphemeral(channel=slack.general, user=slack.alice, text="psst")
     assert slack.ephemerals[0].text == "psst"
+
+
+async def test_external_guests_are_recognisable(slack: SlackServer, listen: Listen) -> None:
+    eve, shared = slack.user("eve", team="T0000000002"), slack.channel("shared", (slack.alice,), shared=True)
+    async with listen() as bot:
+        slack.say(shared, eve, "hello from outside")
+        await slack.wait_until(lambda: len(bot.events) == 1)
+    assert bot.events[0]["user_team"] == "T0000000002"
+    assert bot.requests[0].payload["is_ext_shared_channel"]
+
+
+async def test_the_server_comes_back_on_its_port(slack: SlackServer, client: AsyncWebClient) -> None:
+    root, url = ask(slack), slack.api_url
+    await slack.stop()
+    await slack.start()
+    assert slack.api_url == url
+    await client.chat_postMessage(channel=slack.general, thread_ts=root, text="back")
+    assert slack.texts(slack.general, root) == ["back"]
