@@ -207,7 +207,10 @@ async def _launch(server: EmbeddedRedis, binary: Path, lock: int) -> None:
         )
     except OSError as error:
         raise Misconfigured(_why(server, f"{binary} cannot be run: {error.strerror}")) from error
-    _, complaint = await starter.communicate()
+    try:
+        _, complaint = await starter.communicate()
+    finally:
+        await starter.wait()  # it ends as soon as its daemon runs; leave no half-started one when cancelled
     if starter.returncode:
         raise Misconfigured(_why(server, complaint.decode(errors="replace").strip()))
 
@@ -221,19 +224,19 @@ async def _keep(server: EmbeddedRedis, binary: Path) -> None:
             await _start(server, binary)
         except Misconfigured as error:
             log.error("redis.not_restarted", problem=str(error))  # noqa: TRY400  # the sentence says it all
-            await asyncio.sleep(1)
+            await asyncio.sleep(0.5)
 
 
 async def _stop(server: EmbeddedRedis) -> None:
     """Shut the server down and return when its data is on disk and its lock free. Nobody else may use it."""
     try:
-        async with asyncio.timeout(STOP_SECONDS):
-            with suppress(OSError):
-                await _ask(
-                    server.socket, b"SHUTDOWN"
-                )  # what SIGTERM does, without a pid that may be another's
-            with _opened(server.folder / "server.lock") as lock:
-                await _locked(lock, fcntl.LOCK_EX)
+        with _opened(server.folder / "server.lock") as lock:
+            async with asyncio.timeout(STOP_SECONDS):
+                while not _try_lock(lock, fcntl.LOCK_EX):
+                    # What SIGTERM does, without a pid that may be another's. It may only just begin to listen.
+                    with suppress(OSError):
+                        await _ask(server.socket, b"SHUTDOWN")
+                    await asyncio.sleep(POLL_SECONDS)
     except TimeoutError:
         log.error("redis.not_stopped", folder=str(server.folder))  # noqa: TRY400
     else:

@@ -48,6 +48,14 @@ def leave(user: subprocess.Popen[str]) -> None:
     assert user.returncode == 0
 
 
+def running(server: EmbeddedRedis) -> int:
+    """The server's pid; 0 while it starts."""
+    try:
+        return server.pid()
+    except (OSError, ValueError):
+        return 0
+
+
 async def until(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(20):
         while not condition():  # noqa: ASYNC110  # another process brings it about
@@ -104,9 +112,17 @@ async def test_a_killed_server_comes_back_with_its_data(short_path: Path) -> Non
             await write(server, f"key{round_number}")
             killed = server.pid()
             os.kill(killed, signal.SIGKILL)
-            await until(lambda killed=killed: not lives(killed) and server.pid() != killed)  # type: ignore[misc]
-            async with Redis.from_url(server.url) as client:
-                assert await client.get(f"key{round_number}") == b"here"
+            await until(lambda killed=killed: running(server) not in {0, killed})  # type: ignore[misc]
+            assert await read(server, f"key{round_number}") == b"here"
+
+
+async def test_leaving_while_it_is_being_restarted_leaves_no_server_behind(short_path: Path) -> None:
+    for _ in range(10):
+        async with embedded_redis(short_path) as server:
+            pid = server.pid()
+            os.kill(pid, signal.SIGKILL)
+            await until(lambda pid=pid: running(server) != pid)  # type: ignore[misc]
+        assert not lives(running(server) or pid)
 
 
 async def test_processes_share_one_server_and_the_last_one_out_stops_it(short_path: Path) -> None:
@@ -129,7 +145,7 @@ async def test_who_stays_restarts_the_server_that_another_process_started(short_
         leave(starter)
         assert server.pid() == first
         os.kill(first, signal.SIGKILL)
-        await until(lambda: server.pid() != first)
+        await until(lambda: running(server) not in {0, first})
         await write(server, "key")
 
 
