@@ -1,0 +1,159 @@
+"""The Assistants v2 engine: any server that speaks the protocol, the embedded one first of all.
+
+The hosted Assistants API ended on 2026-08-26 (https://developers.openai.com/api/docs/deprecations); the protocol and
+its client in the openai SDK live on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import warnings
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import aclosing
+from pathlib import Path
+from typing import Any
+
+import httpx2
+from openai import AsyncOpenAI
+
+from bot.domain import Assistant, EngineFile, Event, Exchange, Input, RunRef, ThreadRef, ToolOutput
+from bot.engines import inputs as wire
+from bot.engines.definitions import Definitions
+from bot.engines.errors import AssistantGone, translated
+from bot.engines.files import Files
+from bot.engines.polling import Polling
+from bot.engines.pools import Pools
+from bot.engines.probe import probe
+from bot.engines.reply import Reply
+from bot.engines.streaming import Streaming
+from bot.errors import Ambiguous, Misconfigured, Rejected, ThreadGone
+
+TURN = "threadbot_turn"  # metadata key of a run
+
+
+class AssistantsEngine:
+    """An `Engine`. `uds`: unix socket of a server on this machine; `base_url` then only names the path (`/v1`).
+
+    `stall_seconds` without an event make it ask for the run's state instead of waiting on. The SDK retries nothing:
+    a call that creates something must not happen twice, and all other waiting belongs to the caller.
+    """
+
+    def __init__(
+        self,
+        *,
+        base_url: str,
+        api_key: str,
+        model: str | None = None,
+        uds: Path | None = None,
+        connections: int = 4096,
+        stall_seconds: float = 120.0,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        _accept_deprecation()
+        self.name = f"assistants@{uds or base_url}"
+        self._model = model
+        self._http = httpx2.AsyncClient(transport=Pools(connections, uds))
+        self._client = AsyncOpenAI(
+            base_url=base_url,
+            api_key=api_key,
+            max_retries=0,
+            http_client=self._http,
+            timeout=httpx2.Timeout(30.0, connect=5.0),
+        )
+        self._definitions = Definitions(self._client, model)
+        self._files = Files(self._client)
+        self._polling = Polling(self._client, clock=clock, sleep=sleep, patience=stall_seconds)
+        self._streaming = Streaming(self._polling, self._files, clock=clock, stall_seconds=stall_seconds)
+        # Made once: the SDK builds these wrappers anew on every access.
+        self._runs = self._client.beta.threads.runs.with_streaming_response
+        self._stream_timeout = httpx2.Timeout(stall_seconds, connect=5.0)
+
+    async def create_thread(self, transcript: Sequence[Exchange]) -> ThreadRef:
+        messages: Any = wire.remembered(transcript)
+        try:
+            # A thread whose answer was lost is a thread nobody names: no ambiguity to tell.
+            with translated():
+                made = await self._client.beta.threads.create(messages=messages)
+        except (ThreadGone, AssistantGone) as exc:
+            raise Misconfigured(
+                f"The server of {self.name} has no threads: it does not speak the Assistants API."
+            ) from exc
+        return ThreadRef(self.name, made.id)
+
+    async def run(
+        self, thread: ThreadRef, inputs: Sequence[Input], assistant: Assistant, *, turn: str
+    ) -> AsyncIterator[Event]:
+        messages: Any = wire.said(inputs, assistant.tools)
+        for last_try in (False, True):
+            reply = Reply(thread.id)
+            request = self._runs.create(
+                thread.id,
+                assistant_id=await self._definitions.id(assistant),
+                additional_messages=messages,
+                metadata={TURN: turn},
+                stream=True,
+                timeout=self._stream_timeout,
+            )
+            try:
+                async with aclosing(self._streaming.play(request, reply)) as events:
+                    async for event in events:
+                        yield event
+                return
+            except AssistantGone:
+                self._definitions.forget(assistant)
+                if last_try or reply.run is not None:
+                    raise
+
+    async def resume(self, run: RunRef, outputs: Sequence[ToolOutput] = ()) -> AsyncIterator[Event]:
+        reply = Reply(run.thread, run)
+        if outputs:
+            for event in await self._polling.snapshot(reply, run):
+                yield await self._files.named(event)
+            request = self._runs.submit_tool_outputs(
+                run.id,
+                thread_id=run.thread,
+                tool_outputs=[{"tool_call_id": one.call, "output": one.output} for one in outputs],
+                stream=True,
+                timeout=self._stream_timeout,
+            )
+            try:
+                async with aclosing(self._streaming.play(request, reply)) as events:
+                    async for event in events:
+                        yield event
+                return
+            except Ambiguous:
+                pass  # did the outputs arrive? The run's state tells.
+            except Rejected:
+                # Somebody else gave the outputs, or the run expired meanwhile: then its state is the answer.
+                state, _ = await self._polling.retrieve(run)
+                if state.get("status") == "requires_action":
+                    raise
+        async with aclosing(self._streaming.follow(reply, run)) as events:
+            async for event in events:
+                yield event
+
+    async def cancel(self, run: RunRef) -> None:
+        await self._polling.cancel(run)
+
+    async def find_run(self, thread: ThreadRef, *, turn: str) -> RunRef | None:
+        return await self._polling.find(thread.id, TURN, turn)
+
+    async def upload(self, name: str, media_type: str, content: AsyncIterator[bytes]) -> EngineFile:
+        return await self._files.upload(name, media_type, content)
+
+    def download(self, file: str) -> AsyncIterator[bytes]:
+        return self._files.download(file)
+
+    async def check(self) -> None:
+        await probe(self._client, self.name.removeprefix("assistants@"), self._model)
+
+    async def close(self) -> None:
+        await self._client.close()
+
+
+def _accept_deprecation() -> None:
+    """The SDK warns on every call of this protocol, from inside its own files, so only the message can be matched."""
+    warnings.filterwarnings("ignore", message="The Assistants API is deprecated", category=DeprecationWarning)
+    warnings.filterwarnings("ignore", message="^deprecated$", category=DeprecationWarning)

@@ -1,0 +1,38 @@
+"""A scripted Assistants v2 server for faults and for benches."""
+
+from tests.fakes.engine.script import (
+    Call,
+    CloseMessage,
+    Cut,
+    End,
+    Fault,
+    Image,
+    Mute,
+    Pause,
+    Raw,
+    Say,
+    Script,
+    Tool,
+    Wait,
+    said,
+)
+from tests.fakes.engine.server import ScriptedEngine, envelope
+
+__all__ = [
+    "Call",
+    "CloseMessage",
+    "Cut",
+    "End",
+    "Fault",
+    "Image",
+    "Mute",
+    "Pause",
+    "Raw",
+    "Say",
+    "Script",
+    "ScriptedEngine",
+    "Tool",
+    "Wait",
+    "envelope",
+    "said",
+]
