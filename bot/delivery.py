@@ -19,7 +19,7 @@ from bot.domain import Limits, Stage
 from bot.errors import Ambiguous, PostGone, Retryable
 from bot.ports import Clock, Outlet
 from bot.record import Record
-from bot.text import Splitter
+from bot.text import Splitter, neutralise
 
 _log = structlog.get_logger()
 PATIENCE_SECONDS = 3600.0  # a platform that refuses everything for an hour will not get this answer
@@ -88,12 +88,11 @@ class Delivery:
         self._writer: asyncio.Task[None] | None = None
         self._calling = False
         self._ending = False
+        self._unsure = record.turn.resumed  # the platform may show a post that nobody wrote down
         self._edited_at: float | None = None
         self.first_shown_at: float | None = None
 
     async def __aenter__(self) -> Self:
-        if self._record.turn.resumed:
-            await self._insist(self._look)
         self._pace.live += 1
         return self
 
@@ -170,7 +169,9 @@ class Delivery:
                 return
 
     async def _flush(self, *, ended: bool) -> None:
-        parts = self._splitter.feed(self._text)
+        if self._unsure:
+            await self._look()
+        parts = self._splitter.feed(neutralise(self._text))
         for index, part in enumerate(parts):
             await self._place(
                 index, part, "sealed" if index < len(parts) - 1 else "last" if ended else "live"
@@ -202,8 +203,7 @@ class Delivery:
             post = await self._outlet.open(self._record.turn, text, stage)
         except Ambiguous:
             _log.warning("post.ambiguous", thread=str(self._record.turn.thread))
-            await self._clock.sleep(SETTLE_SECONDS)
-            await self._look()
+            self._unsure = True
             raise
         self._shown[post.id] = (text, stage)
         if self.first_shown_at is None:
@@ -212,12 +212,14 @@ class Delivery:
 
     async def _look(self) -> None:
         """Take up the posts of this turn that the platform shows and the record does not know."""
+        await self._clock.sleep(SETTLE_SECONDS)
         posts = self._record.turn.posts
         known = {post.id for post in posts}
         unknown = tuple(post for post in await self._outlet.find(self._record.turn) if post.id not in known)
         if unknown:
             _log.info("post.found", thread=str(self._record.turn.thread), posts=len(unknown))
             await self._record.change(posts=(*posts, *unknown))
+        self._unsure = False
 
     async def _take_back(self, count: int) -> None:
         """An earlier try of the answer was longer: remove what is left of it."""

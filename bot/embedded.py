@@ -1,0 +1,49 @@
+"""The Assistants API of this data folder, served by whichever process was there first.
+
+Everybody talks to one unix socket. The process that holds the folder's lock serves it; when that process dies,
+another one that is waiting takes over and serves the same data.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+
+import structlog
+
+from bot.local.errors import DataFolderBusy
+from bot.local.server import LocalApi, serve
+
+_log = structlog.get_logger()
+TURN_SECONDS = 0.5  # how often a waiting process looks whether the serving one is gone
+
+
+@asynccontextmanager
+async def embedded_api(api: Callable[[], LocalApi], socket: Path) -> AsyncIterator[Path]:
+    """Serve the API on the socket, now or as soon as nobody else does; yields the socket to connect to."""
+    serving = AsyncExitStack()
+
+    async def try_to_serve() -> bool:
+        try:
+            await serving.enter_async_context(serve(api(), uds=socket))
+        except DataFolderBusy:
+            return False
+        _log.info("local_api.serving", socket=str(socket))
+        return True
+
+    async def wait_to_serve() -> None:
+        while not await try_to_serve():
+            await asyncio.sleep(TURN_SECONDS)
+
+    async with serving:
+        if await try_to_serve():
+            yield socket
+            return
+        waiting = asyncio.create_task(wait_to_serve(), name="wait to serve the local API")
+        try:
+            yield socket
+        finally:
+            waiting.cancel()
+            await asyncio.wait({waiting})
