@@ -1,0 +1,187 @@
+"""The half of Slack that speaks: native streams where they are to be had, else messages that are edited."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+from adapters.slack import wire
+from adapters.slack.api import API_URL, Answer, Api
+from adapters.slack.blocks import body, marked, plain_body
+from adapters.slack.files import MEBIBYTE, Files
+from adapters.slack.presence import Presence
+from adapters.slack.streams import STARTS_A_MINUTE, Streams
+from bot.domain import Attachment, Limits, Message, Post, Stage, ThreadKey, ToolKind, Turn
+from bot.ports import Clock
+
+LIMITS = Limits(
+    # 12,000 is Slack's limit for markdown, about 13,200 for all blocks
+    # (https://github.com/slackapi/bolt-js/issues/2509); the rest is room for what `harmless` adds.
+    post_chars=11_000,
+    edit_seconds=0.8,
+    edits_per_minute=100,  # chat.appendStream is tier 4 (https://docs.slack.dev/apis/web-api/rate-limits)
+    upload_bytes=100 * MEBIBYTE,
+)
+_BLOCKS_REFUSED = frozenset(
+    {"invalid_blocks", "invalid_blocks_format", "msg_blocks_too_long", "msg_too_long"}
+)
+_STREAMS = frozenset({"streaming_state_conflict"})
+_PAGES = 10
+_PAGE = 200
+
+
+class SlackOutlet:
+    """Implements `bot.ports.Outlet`. A post is a "stream" while Slack streams it, a "message" after that.
+
+    chat.startStream takes no metadata, so an open stream is known by being our only unmarked message: a thread has one
+    turn at a time, and everything that ends is marked.
+    """
+
+    def __init__(
+        self,
+        *,
+        bot_token: str,
+        api_url: str = API_URL,
+        clock: Clock | None = None,
+        starts_per_minute: int = STARTS_A_MINUTE,
+        max_download: int = 100 * MEBIBYTE,
+    ) -> None:
+        self._api = Api(token=bot_token, api_url=api_url, clock=clock)
+        self._streams = Streams(self._api, starts_per_minute=starts_per_minute)
+        self._presence = Presence(self._api)
+        self._files = Files(self._api, max_download=max_download)
+
+    @property
+    def limits(self) -> Limits:
+        return LIMITS
+
+    async def open(self, turn: Turn, text: str, stage: Stage) -> Post:
+        if stage == "live" and (post := await self._streams.start(turn, text)) is not None:
+            return post
+        answer = await self._publish(
+            "chat.postMessage",
+            turn,
+            text,
+            stage,
+            thread_ts=turn.thread.root,
+            unfurl_links=False,
+            unfurl_media=False,
+        )
+        return Post(str(answer["ts"]), "message")
+
+    async def edit(self, turn: Turn, post: Post, text: str, stage: Stage) -> Post:
+        if post.kind == "stream":
+            if await self._streams.extend(turn, post, text, stage):
+                if stage == "live":
+                    return post
+                self._presence.ended(turn.thread)
+                return Post(post.id, "message")
+            await self._streams.close(turn.thread, post, working=stage == "live" and self._presence.sessions)
+        answer = await self._publish("chat.update", turn, text, stage, ts=post.id)
+        if not answer.get("ok"):  # it streams after all: another worker's
+            await self._streams.close(turn.thread, post, working=stage == "live" and self._presence.sessions)
+            await self._publish("chat.update", turn, text, stage, ts=post.id)
+        return Post(post.id, "message")
+
+    async def remove(self, post: Post, thread: ThreadKey) -> None:
+        expect = frozenset({"message_not_found"}) | _STREAMS
+        answer = await self._api.call(
+            "chat.delete", repeatable=True, expect=expect, patience=1.0, channel=thread.channel, ts=post.id
+        )
+        if answer.get("error") in _STREAMS:
+            await self._streams.close(thread, post)
+            await self._api.call(
+                "chat.delete",
+                repeatable=True,
+                expect=expect,
+                patience=1.0,
+                channel=thread.channel,
+                ts=post.id,
+            )
+
+    async def find(self, turn: Turn) -> tuple[Post, ...]:
+        us = await self._api.us()
+        found = {post.id: post for post in turn.posts}
+        async for said in self._replies(turn.thread, oldest=turn.messages[0].id):
+            ts = said.get("ts")
+            ours = said.get("user") == us.user or (us.bot and said.get("bot_id") == us.bot)
+            if (
+                not ours
+                or not isinstance(ts, str)
+                or said.get("files")
+                or not _newer(ts, turn.messages[0].id)
+            ):
+                continue
+            match marked(said):
+                case turn.id:
+                    found.setdefault(ts, Post(ts, "message"))
+                case None:
+                    found.setdefault(ts, Post(ts, "stream"))
+        return tuple(sorted(found.values(), key=lambda post: _order(post.id)))
+
+    async def activity(self, turn: Turn, tool: ToolKind | None, *, working: bool) -> None:
+        await self._presence.show(turn.thread, tool, working=working)
+
+    async def upload(self, turn: Turn, name: str, media_type: str, content: bytes) -> str:  # noqa: ARG002 - Slack looks itself
+        return await self._files.upload(turn, name, content)
+
+    def fetch(self, attachment: Attachment) -> AsyncIterator[bytes]:
+        return self._files.fetch(attachment)
+
+    async def history(self, message: Message, limit: int) -> tuple[Message, ...]:
+        """One call: apps that are distributed commercially get one a minute, of 15 messages at most
+        (https://docs.slack.dev/changelog/2025-05-terms-rate-limit-update-and-faq/).
+        """
+        if message.opens or limit <= 0:
+            return ()
+        us = await self._api.us()
+        answer = await self._api.call(
+            "conversations.replies", repeatable=True, patience=1.0, channel=message.thread.channel,
+            ts=message.thread.root, latest=message.id, limit=_PAGE,
+        )  # fmt: skip
+        said = (wire.spoken(item, message.thread, us) for item in answer.get("messages") or ())
+        before = [item for item in said if item is not None and _newer(message.id, item.id)]
+        return tuple(before[-limit:])
+
+    async def close(self) -> None:
+        await self._api.close()
+
+    async def _publish(self, method: str, turn: Turn, text: str, stage: Stage, **where: Any) -> Answer:
+        """Post or update with all furniture, without it if Slack refuses that. Not `ok`: the message streams."""
+        updates = method == "chat.update"
+        patience = 0.0 if stage == "live" else 1.0
+        full = body(turn, text, stage, stoppable=not self._presence.sessions)
+        answer = await self._api.call(
+            method, repeatable=updates, expect=_BLOCKS_REFUSED | _STREAMS, patience=patience,
+            channel=turn.thread.channel, **where, **full,
+        )  # fmt: skip
+        if answer.get("error") in _BLOCKS_REFUSED:
+            answer = await self._api.call(
+                method, repeatable=updates, expect=_STREAMS, patience=patience,
+                channel=turn.thread.channel, **where, **plain_body(turn, text),
+            )  # fmt: skip
+        return answer
+
+    async def _replies(self, thread: ThreadKey, *, oldest: str) -> AsyncIterator[Answer]:
+        page: Answer = {}
+        for _ in range(_PAGES):
+            answer = await self._api.call(
+                "conversations.replies", repeatable=True, patience=1.0, channel=thread.channel, ts=thread.root,
+                oldest=oldest, inclusive="true", include_all_metadata="true", limit=_PAGE,
+                **page,
+            )  # fmt: skip
+            for said in answer.get("messages") or ():
+                yield said
+            cursor = (answer.get("response_metadata") or {}).get("next_cursor")
+            if not cursor:
+                return
+            page = {"cursor": cursor}
+
+
+def _order(ts: str) -> tuple[int, int]:
+    seconds, _, micros = ts.partition(".")
+    return int(seconds), int(micros or 0)
+
+
+def _newer(ts: str, than: str) -> bool:
+    return _order(ts) > _order(than)
