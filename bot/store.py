@@ -12,7 +12,7 @@
 All keys of a thread share one hash tag, so each change of state is one script on one Cluster node. The lease is
 given back in the same script that finds the inbox empty: nothing is stranded between the last read and the release.
 Every write compares the whole token, which is random: a worker that lost its lease can write nothing, also after a
-failover that rolled counters back. Method and numbers: threads are renewed in one pipeline, see `Store.renew`.
+failover that rolled counters back. A script whose answer got lost is sent again, so each does the same thing twice.
 """
 
 from __future__ import annotations
@@ -90,7 +90,8 @@ _CLAIM = Script(
     "claim",
     _TAKE
     + """
-if redis.call('EXISTS', KEYS[1]) == 1 then return {'busy'} end
+local holder = redis.call('GET', KEYS[1])
+if holder and holder ~= ARGV[1] then return {'busy'} end
 redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
 return take(ARGV[1])
 """,
@@ -111,13 +112,13 @@ _FINISH = Script(
     _TAKE
     + """
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then return {'lost'} end
-redis.call('DEL', KEYS[4])
-redis.call('HSET', KEYS[5], 'posts', ARGV[2])
-redis.call('EXPIRE', KEYS[5], ARGV[4])
-if ARGV[3] ~= '' then
-  redis.call('RPUSH', KEYS[6], ARGV[3])
-  redis.call('LTRIM', KEYS[6], -ARGV[5], -1)
-  redis.call('EXPIRE', KEYS[6], ARGV[4])
+if redis.call('HGET', KEYS[4], 'id') == ARGV[2] then
+  redis.call('DEL', KEYS[4])
+  redis.call('HSET', KEYS[5], 'posts', ARGV[3])
+  redis.call('EXPIRE', KEYS[5], ARGV[5])
+  redis.call('RPUSH', KEYS[6], ARGV[4])
+  redis.call('LTRIM', KEYS[6], -ARGV[6], -1)
+  redis.call('EXPIRE', KEYS[6], ARGV[5])
 end
 return take(ARGV[1])
 """,
@@ -200,15 +201,16 @@ class Store:
         if not saved:
             raise LeaseLost(f"another worker has {turn.thread}")
 
-    async def finish(self, lease: Lease, turn: Turn, exchange: Exchange | None) -> Turn | None:
+    async def finish(self, lease: Lease, turn: Turn, exchange: Exchange) -> Turn | None:
         """Close the turn and take the next one; None when nothing waits: then the lease is given back as well."""
         answer = await _FINISH(
             self._redis,
             [*_keys(turn.thread), key(turn.thread, "log")],
             [
                 lease.token,
+                turn.id,
                 _POSTS.dump_json(turn.posts),
-                _EXCHANGE.dump_json(exchange) if exchange else b"",
+                _EXCHANGE.dump_json(exchange),
                 KEEP_SECONDS,
                 LOG_TURNS,
             ],

@@ -11,6 +11,7 @@ import time
 from typing import Literal
 
 import structlog
+from redis.exceptions import RedisError
 
 from bot.bells import Bells
 from bot.conversation import Conversation
@@ -220,6 +221,6 @@ class Worker:
                             held = self._held.get(ThreadKey.parse(message["data"].decode()))
                             if held is not None:
                                 held.silence.ask()
-            except (ConnectionError, TimeoutError, OSError) as away:
+            except (RedisError, OSError) as away:
                 _log.warning("worker.redis_away", reason=type(away).__name__)
             await self._clock.sleep(AWAY_SECONDS)

@@ -132,7 +132,11 @@ async def a_redelivered_turn_carries_the_same_batch_and_its_progress(rig: Rig) -
     await rig.mailroom.put(message("1", "first"))
     lease, turn = await rig.claim()
     progress = replace(
-        turn, ref=ThreadRef("e", "thread_1"), run=RunRef("thread_1", "run_1"), attempt=1, posts=(Post("9", "stream"),)
+        turn,
+        ref=ThreadRef("e", "thread_1"),
+        run=RunRef("thread_1", "run_1"),
+        attempt=1,
+        posts=(Post("9", "stream"),),
     )
     await rig.store.save(lease, progress)
     await rig.mailroom.put(message("2", "second"))
