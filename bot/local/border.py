@@ -1,7 +1,9 @@
 """What every request meets before the routes: an id, the key, a size limit; and every error's way out."""
 
 import hmac
+import ipaddress
 from http import HTTPStatus
+from urllib.parse import urlsplit
 
 import structlog
 from fastapi.exceptions import RequestValidationError
@@ -72,9 +74,30 @@ class Border:
             known = [hmac.compare_digest(key.strip(), mine) for mine in self._keys]
             if scheme.lower() != b"bearer" or not any(known):
                 raise ApiError(401, "Incorrect API key provided.", code="invalid_api_key")
+        if not self._keys:
+            _refuse_strange_pages(headers)
         length = headers.get(b"content-length", b"0")
         if length.isdigit() and int(length) > limit:
             raise _too_large(limit)
+
+
+def _refuse_strange_pages(headers: dict[bytes, bytes]) -> None:
+    """Without keys, being on this machine is the permission, and a web page in its browser is not on it.
+
+    A foreign page betrays itself by its Origin, or, after DNS rebinding, by the Host it was loaded from.
+    """
+    for name in (b"origin", b"host"):
+        value = headers.get(name, b"").decode("latin-1")
+        if value and not is_local_name(urlsplit(value if "//" in value else f"//{value}").hostname or ""):
+            raise ApiError(403, "This server has no API key, so it answers only programs on its own machine.")
+
+
+def is_local_name(host: str) -> bool:
+    """Loopback addresses and their names; `local` is the host of our unix socket."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host in {"localhost", "local"}
 
 
 def _limited(receive: Receive, limit: int) -> Receive:
@@ -111,7 +134,7 @@ async def on_http_error(request: Request, error: Exception) -> Response:
     """ApiError, and what the framework raises itself: unknown routes, wrong methods, unreadable bodies."""
     if isinstance(error, ApiError):
         return error_response(error)
-    assert isinstance(error, HTTPException)  # noqa: S101  registered for it
+    assert isinstance(error, HTTPException)
     match error.status_code:
         case 404:
             message = f"Invalid URL ({request.method} {request.url.path})"
@@ -124,7 +147,7 @@ async def on_http_error(request: Request, error: Exception) -> Response:
 
 async def on_invalid_request(_request: Request, error: Exception) -> Response:
     """The first complaint, as the hosted API words it; `param` is the dotted path of the field."""
-    assert isinstance(error, RequestValidationError)  # noqa: S101  registered for it
+    assert isinstance(error, RequestValidationError)
     first = error.errors()[0]
     where, *path = first["loc"]
     param = ".".join(str(part) for part in path) or None

@@ -22,9 +22,12 @@ def recover(tx: Tx, *, now: int) -> int:
     return len(left)
 
 
-def expire_overdue(tx: Tx, *, now: float, dry: bool = False) -> int:
-    """Ends runs that waited for tool outputs past their deadline; `dry` only counts them."""
-    overdue = [run for run in tx.all_active() if run.status == "requires_action" and run.deadline <= now]
+def expire_overdue(tx: Tx, *, now: float, but: frozenset[str], dry: bool = False) -> int:
+    """Ends runs past their deadline, except on the threads `but`; `dry` only counts them.
+
+    They waited for tool outputs too long, or their end could not be stored when it came.
+    """
+    overdue = [run for run in tx.all_active() if run.deadline <= now and run.thread not in but]
     for active in overdue if not dry else ():
         end_in_store(tx, tx.need("run", active.run, parent=active.thread), endings.EXPIRED, now=int(now))
     return len(overdue)

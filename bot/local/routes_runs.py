@@ -27,7 +27,7 @@ Page = Annotated[PageQuery, Query()]
 POLL_AFTER_MS = "300"
 
 
-def runs(house: House) -> APIRouter:  # noqa: C901  a list of routes
+def runs(house: House) -> APIRouter:
     routes = APIRouter(tags=["runs"])
     runner = house.runner
     one = "/threads/{thread_id}/runs/{run_id}"

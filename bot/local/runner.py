@@ -1,4 +1,4 @@
-"""Runs as tasks of their own: each thinks, tells its listener, and ends in exactly one way.
+"""Runs as tasks of their own, which no client ends by going away.
 
 States (openai.md names the sources):
     queued -> in_progress -> completed | incomplete | failed | expired | requires_action | cancelling
@@ -7,22 +7,20 @@ States (openai.md names the sources):
 
 import asyncio
 import math
-from collections.abc import Callable
-from contextlib import aclosing
-from typing import Any
+from collections.abc import Callable, Coroutine
+from functools import partial
 
 import structlog
 
-from bot.local import endings, objects
-from bot.local.brain import Brain, Finished, Prompt, TextDelta, ToolCallDelta, Usage
-from bot.local.endings import Ending
-from bot.local.errors import ApiError, BrainError, bad_request, not_found
+from bot.local import endings
+from bot.local.brain import Brain
+from bot.local.errors import ApiError, bad_request, not_found
 from bot.local.live import LiveRun, Outbox
-from bot.local.prompt import read_prompt
 from bot.local.recovery import end_in_store, expire_overdue, recover
 from bot.local.store import Store
 from bot.local.tx import Gone, Tx
-from bot.local.wire import Body, frame, new_id
+from bot.local.wire import Body, frame
+from bot.local.work import Work
 
 log = structlog.get_logger()
 
@@ -130,249 +128,34 @@ class Runner:
         self._spawn(self._execute(live))
         return live
 
-    def _spawn(self, work: Any) -> None:
+    def _spawn(self, work: Coroutine[None, None, None]) -> None:
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
     async def _execute(self, live: LiveRun) -> None:
         try:
-            ending = live.verdict if live.stopped else await self._work(live)
-            if ending is None:
-                await self._wait_for_tools(live)
-            else:
-                await self._end(live, ending)
+            await Work(live, store=self._store, brain=self._brain, now=self.now).do()
         except Gone:
             log.info("local.run_forgotten", run=live.run["id"])
         except Exception:
-            # The disk failed: the run stays active in the database and is ended by the next start.
+            # The disk failed: the run stays active in the database until the reaper can end it.
             log.exception("local.run_unsaved", run=live.run["id"])
         finally:
             if self._live.get(live.run["thread_id"]) is live:
                 del self._live[live.run["thread_id"]]
             live.close()
 
-    async def _work(self, live: LiveRun) -> Ending | None:
-        """How the run ended; None when it waits for tool outputs."""
-        try:
-            async with live.scope:
-                live.thinking = True
-                try:
-                    return await self._think(live)
-                finally:
-                    live.thinking = False
-        except TimeoutError:
-            if live.scope.expired():
-                return live.verdict
-            log.exception("local.brain_broke", run=live.run["id"])
-        except BrainError as exc:
-            return endings.failed(exc.code, exc.message)
-        except Gone:
-            raise
-        except Exception:
-            log.exception("local.brain_broke", run=live.run["id"])
-        return endings.failed("server_error", "Something went wrong inside the server. Its log says more.")
-
-    async def _think(self, live: LiveRun) -> Ending | None:
-        prompt = await self._prompt(live)
-        if prompt is None:
-            return endings.OUT_OF_TOKENS
-        if live.stopped:
-            return live.verdict
-        live.run = live.run | {"status": "in_progress", "started_at": self.now()}
-        live.tell_run()
-        finished = await self._listen(live, prompt)
-        if finished is None:
-            raise BrainError("server_error", "The model broke off in the middle of the answer.")
-        _spend(live, finished.usage)
-        match finished.reason:
-            case "length":
-                return endings.OUT_OF_TOKENS
-            case "content_filter":
-                return endings.FILTERED
-            case "stop":
-                return endings.COMPLETED if live.tools is None else None
-
-    async def _listen(self, live: LiveRun, prompt: Prompt) -> Finished | None:
-        """None when the brain broke off: an end is only what was told as one."""
-        finished: Finished | None = None
-        async with aclosing(self._brain.think(prompt)) as deltas:
-            async for delta in deltas:
-                match delta:
-                    case TextDelta(piece):
-                        await self._say(live, piece)
-                    case ToolCallDelta():
-                        await self._call(live, delta)
-                    case Finished():
-                        finished = delta
-        return finished
-
-    async def _prompt(self, live: LiveRun) -> Prompt | None:
-        """None when earlier rounds of tool calls have used up `max_completion_tokens`."""
-        run = live.run
-        left = run["max_completion_tokens"]
-        if left is not None and live.spent is not None:
-            left -= live.spent["completion_tokens"]
-            if left <= 0:
-                return None
-        return await self._store.read(lambda tx: read_prompt(tx, run | {"max_completion_tokens": left}))
-
-    async def _say(self, live: LiveRun, piece: str) -> None:
-        if live.message is not None and live.message.open:
-            live.say(piece)
-            return
-        # Told before it is stored: the first words wait for no disk, and only terminal states are promises.
-        now = self.now()
-        body = objects.answer(live.run, now=now)
-        details = {"type": "message_creation", "message_creation": {"message_id": body["id"]}}
-        step = objects.step(live.run, details, now=now)
-        live.open_message(body, step)
-        live.tell("thread.run.step.created", step)
-        live.tell("thread.run.step.in_progress", step)
-        live.tell("thread.message.created", body)
-        live.tell("thread.message.in_progress", body)
-        live.say(piece)
-        run = live.run
-
-        def store(tx: Tx) -> None:
-            tx.mark(run)
-            tx.insert("message", body, parent=run["thread_id"], tag=run["id"])
-            tx.insert("step", step, parent=run["id"])
-
-        await self._store.write(store)
-
-    async def _call(self, live: LiveRun, delta: ToolCallDelta) -> None:
-        if live.tools is None:
-            await self._open_tools(live)
-        assert live.tools is not None  # noqa: S101  opened above
-        calls: list[Body] = live.tools["step_details"]["tool_calls"]
-        change: Body
-        if delta.index == len(calls):
-            function = {"name": delta.name or "", "arguments": delta.arguments, "output": None}
-            calls.append({"id": delta.id or new_id("call_"), "type": "function", "function": function})
-            change = {"index": delta.index} | calls[-1]
-        else:
-            calls[delta.index]["function"]["arguments"] += delta.arguments
-            change = {"index": delta.index, "type": "function", "function": {"arguments": delta.arguments}}
-        details = {"step_details": {"type": "tool_calls", "tool_calls": [change]}}
-        live.tell(
-            "thread.run.step.delta",
-            {"id": live.tools["id"], "object": "thread.run.step.delta", "delta": details},
-        )
-
-    async def _open_tools(self, live: LiveRun) -> None:
-        """What was said before the calls is complete; then one step holds all parallel calls."""
-        closed = self._closed_message(live, endings.COMPLETED, usage=None)
-        live.tools = objects.step(live.run, {"type": "tool_calls", "tool_calls": []}, now=self.now())
-        run, step = live.run, live.tools
-
-        def store(tx: Tx) -> None:
-            tx.mark(run)
-            for body in closed:
-                tx.save(body)
-            tx.insert("step", step, parent=run["id"])
-
-        _tell_closed(live, closed)
-        if live.message is not None and closed:
-            live.message.body, live.message.step = closed
-        live.tell("thread.run.step.created", step)
-        live.tell("thread.run.step.in_progress", step)
-        await self._store.write(store)
-
-    async def _wait_for_tools(self, live: LiveRun) -> None:
-        assert live.tools is not None  # noqa: S101  the reason for waiting
-        tools, spent = live.tools, live.spent
-        asked = [
-            {
-                "id": call["id"],
-                "type": "function",
-                "function": {key: call["function"][key] for key in ("name", "arguments")},
-            }
-            for call in tools["step_details"]["tool_calls"]
-        ]
-        action = {"type": "submit_tool_outputs", "submit_tool_outputs": {"tool_calls": asked}}
-        live.settling = True
-        run = live.run | {"status": "requires_action", "required_action": action}
-        closed = self._closed_message(live, endings.COMPLETED, usage=None)
-
-        def store(tx: Tx) -> None:
-            tx.mark(run, spent=spent)
-            tx.save(tools)
-            for body in closed:
-                tx.save(body)
-
-        await self._store.write(store)
-        live.run = run
-        _tell_closed(live, closed)
-        live.tell_run()
-
-    async def _end(self, live: LiveRun, ending: Ending) -> None:
-        now = self.now()
-        live.settling = True
-        closed = self._closed_message(live, ending, usage=live.spent)
-        if live.tools is not None:
-            closed.append(endings.end_step(live.tools, ending, usage=live.spent, now=now))
-        run = endings.end_run(live.run, ending, usage=live.spent, now=now)
-
-        def store(tx: Tx) -> None:
-            tx.mark(run)
-            tx.release(run["thread_id"])
-            for body in closed:
-                tx.save(body)
-
-        await self._store.write(store)
-        live.run = run
-        _tell_closed(live, closed)
-        live.tell_run()
-        fields = {"run": run["id"], "thread": run["thread_id"], "status": run["status"]}
-        if ending.error is None:
-            log.debug("local.run_ended", **fields)
-        else:
-            log.warning("local.run_failed", code=ending.error[0], **fields)
-
-    def _closed_message(self, live: LiveRun, ending: Ending, *, usage: Body | None) -> list[Body]:
-        """The open message and its step as they end; nothing when none is open."""
-        if live.message is None or not live.message.open:
-            return []
-        now = self.now()
-        return [
-            endings.end_message(live.message.current(), ending, now=now),
-            endings.end_step(live.message.step, ending, usage=usage, now=now),
-        ]
-
     async def _reap(self) -> None:
-        """Runs at work expire by their own clock; this ends those that wait for tool outputs too long."""
+        """Runs at work expire by their own clock; this ends those that nobody works on."""
         while True:
             await asyncio.sleep(min(1.0, self._run_seconds / 4))
             try:
-                if await self._store.read(self._count_overdue):
-                    await self._store.write(self._expire_overdue)
+                overdue = partial(expire_overdue, now=self.clock(), but=frozenset(self._live))
+                if await self._store.read(partial(overdue, dry=True)):
+                    await self._store.write(overdue)
             except Exception:
                 log.exception("local.reaper_failed")
-
-    def _count_overdue(self, tx: Tx) -> int:
-        return expire_overdue(tx, now=self.clock(), dry=True)
-
-    def _expire_overdue(self, tx: Tx) -> int:
-        return expire_overdue(tx, now=self.clock())
-
-
-def _tell_closed(live: LiveRun, closed: list[Body]) -> None:
-    for body in closed:
-        live.tell(f"{body['object']}.{body['status']}", body)
-
-
-def _spend(live: LiveRun, usage: Usage | None) -> None:
-    if usage is None:
-        return
-    before = live.spent or {"prompt_tokens": 0, "completion_tokens": 0}
-    prompt = before["prompt_tokens"] + usage.prompt_tokens
-    completion = before["completion_tokens"] + usage.completion_tokens
-    live.spent = {
-        "prompt_tokens": prompt,
-        "completion_tokens": completion,
-        "total_tokens": prompt + completion,
-    }
 
 
 def _cannot_cancel(run: Body) -> ApiError:

@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import fcntl
-import ipaddress
 import socket
 import time
 from collections.abc import AsyncGenerator, Callable, Generator
@@ -16,7 +15,7 @@ from fastapi import APIRouter, FastAPI
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
-from bot.local.border import Border, on_http_error, on_invalid_request
+from bot.local.border import Border, is_local_name, on_http_error, on_invalid_request
 from bot.local.brain import Brain
 from bot.local.chat_brain import ChatBrain
 from bot.local.errors import DataFolderBusy, LocalApiError, UnsafeBind
@@ -165,7 +164,7 @@ class _Server(uvicorn.Server):
 
 
 def _refuse_open_door(host: str, keys: frozenset[str]) -> None:
-    if not keys and not _is_loopback(host):
+    if not keys and not is_local_name(host):
         raise UnsafeBind(
             f"Refusing to listen on {host} without a key: set an API key, or listen on 127.0.0.1."
         )
@@ -195,13 +194,6 @@ def _listen_on_path(path: Path) -> socket.socket:
     path.chmod(0o600)
     listener.listen(2048)
     return listener
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def _url(listener: socket.socket) -> str:

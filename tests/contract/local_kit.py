@@ -35,7 +35,7 @@ class Served:
         return thread.id
 
     async def json(self, method: str, path: str, body: object = None, *, status: int = 200) -> Body:
-        response = await self.raw.request(method, path, **({} if body is None else {"json": body}))
+        response = await self.raw.request(method, path, json=body)
         assert response.status_code == status, response.text
         payload: Body = response.json()
         return payload
