@@ -1,0 +1,205 @@
+"""Workers on a real Redis: one turn at a time, nothing stranded, nothing lost when one of them goes."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+from bot.clock import SystemClock
+from bot.bells import Bells
+from bot.conversation import Conversation
+from bot.domain import Assistant, Author, Message, RunEnded, RunRef, RunStarted, Text, TextDelta, ThreadKey, ThreadRef
+from bot.mailbox import RedisMailroom
+from bot.redis_client import connect
+from bot.redis_url import RedisUrl
+from bot.store import Store
+from bot.worker import Worker
+from tests.fakes.mind import Mind
+from tests.fakes.screen import Screen
+from tests.redis_servers import Server
+
+ASSISTANT = Assistant("default", "Bot", "", "m", (), "v1")
+
+
+class Thinker(Mind):
+    """Answers every run after `gate` with what it heard; a run it was asked to resume goes on the same way."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gate = asyncio.Event()
+        self.gate.set()
+        self.said: dict[str, str] = {}
+
+    async def run(self, thread, inputs, assistant, *, turn):  # type: ignore[no-untyped-def,override]
+        self.heard.append(tuple(inputs))
+        ref = RunRef(thread.id, f"run_{len(self.heard)}")
+        self.said[ref.id] = " + ".join(said.text for said in inputs)
+        yield RunStarted(ref)
+        yield TextDelta("m", "…")
+        async for event in self.resume(ref):
+            yield event
+
+    async def resume(self, run, outputs=()):  # type: ignore[no-untyped-def,override]
+        await self.gate.wait()
+        yield Text("m", self.said[run.id])
+        yield RunEnded("completed")
+
+    async def create_thread(self, transcript):  # type: ignore[no-untyped-def,override]
+        return ThreadRef(self.name, "thread")
+
+
+class House:
+    """One Redis, one engine, one platform, and as many workers as a test starts."""
+
+    def __init__(self, url: str) -> None:
+        self.url = RedisUrl.parse(url)
+        self.engine = Thinker()
+        self.screen = Screen(post_chars=1000)
+        self.workers: list[asyncio.Task[None]] = []
+
+    @asynccontextmanager
+    async def open(self) -> AsyncIterator[House]:
+        async with connect(self.url) as redis, Bells(self.url.for_docket()) as bells:
+            self.mailroom = RedisMailroom(redis, ring=bells.ring, follows=lambda _: True)
+            try:
+                yield self
+            finally:
+                for worker in list(self.workers):
+                    await self.end(worker)
+
+    async def work(self, *, capacity: int = 100, lease_seconds: float = 1.0) -> asyncio.Task[None]:
+        ready = asyncio.Event()
+
+        async def run() -> None:
+            clock = SystemClock()
+            async with connect(self.url) as redis, Bells(self.url.for_docket()) as bells:
+                worker = Worker(
+                    redis=redis,
+                    store=Store(redis, lease_seconds=lease_seconds),
+                    bells=bells,
+                    conversation=Conversation(
+                        engine=self.engine,
+                        outlets={"screen": self.screen},
+                        assistant_for=lambda thread, private: ASSISTANT,
+                        clock=clock,
+                    ),
+                    clock=clock,
+                    capacity=capacity,
+                )
+                ready.set()
+                await worker.run()
+
+        task = asyncio.create_task(run())
+        self.workers.append(task)
+        await ready.wait()
+        return task
+
+    async def end(self, worker: asyncio.Task[None]) -> None:
+        self.workers.remove(worker)
+        worker.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await worker
+
+    async def say(self, text: str, root: str = "1") -> None:
+        self.count = getattr(self, "count", 0) + 1
+        thread = ThreadKey("screen", "W", "C", root)
+        await self.mailroom.put(Message(str(self.count), thread, Author("U"), text, private=True))
+
+    async def until(self, condition: Callable[[], bool | Awaitable[bool]], seconds: float = 20.0) -> None:
+        async with asyncio.timeout(seconds):
+            while not condition():
+                await asyncio.sleep(0.01)
+
+    def visible(self) -> list[str]:
+        return sorted(self.screen.texts())
+
+
+async def test_a_message_is_answered(redis_url: str) -> None:
+    async with House(redis_url).open() as house:
+        await house.work()
+        await house.say("hello")
+        await house.until(lambda: house.visible() == ["hello"])
+
+
+async def test_lines_said_during_a_turn_are_answered_together_next(redis_url: str) -> None:
+    async with House(redis_url).open() as house:
+        await house.work()
+        house.engine.gate.clear()
+        await house.say("one")
+        await house.until(lambda: len(house.engine.heard) == 1)
+        for text in ("two", "three", "four"):
+            await house.say(text)
+        house.engine.gate.set()
+        await house.until(lambda: house.visible() == ["one", "two + three + four"])
+
+
+async def test_two_workers_answer_each_message_once(redis_url: str) -> None:
+    async with House(redis_url).open() as house:
+        await house.work()
+        await house.work()
+        await asyncio.gather(*(house.say(f"m{number}", root=str(number % 40)) for number in range(200)))
+        everything = {f"m{number}" for number in range(200)}
+        await house.until(lambda: {w for text in house.visible() for w in text.split(" + ")} == everything)
+        assert sum(len(text.split(" + ")) for text in house.visible()) == 200
+
+
+async def test_no_bell_is_lost_while_a_lease_is_on_its_way_back(redis_url: str) -> None:
+    """Messages that follow each answer at once, many times over: each meets the holder at another moment."""
+    async with House(redis_url).open() as house:
+        await house.work()
+        for number in range(100):
+            await house.say(f"m{number}")
+            await house.until(lambda number=number: any(f"m{number}" in text for text in house.visible()), 8)  # type: ignore[misc]
+
+
+async def test_a_worker_asked_to_end_hands_over_within_a_second(redis_url: str) -> None:
+    async with House(redis_url).open() as house:
+        first = await house.work(lease_seconds=30)
+        house.engine.gate.clear()
+        for number in range(20):
+            await house.say(f"m{number}", root=str(number))
+        await house.until(lambda: len(house.engine.heard) == 20)
+        await house.work(lease_seconds=30)
+        began = asyncio.get_running_loop().time()
+        await house.end(first)
+        assert asyncio.get_running_loop().time() - began < 2
+        house.engine.gate.set()
+        await house.until(lambda: house.visible() == sorted(f"m{number}" for number in range(20)), 5)
+        assert len(house.engine.heard) == 20, "the runs went on, none was started twice"
+
+
+async def test_more_threads_than_a_worker_holds_wait_their_turn(redis_url: str) -> None:
+    async with House(redis_url).open() as house:
+        await house.work(capacity=3)
+        for number in range(30):
+            await house.say(f"m{number}", root=str(number))
+        await house.until(lambda: len(house.visible()) == 30)
+
+
+async def test_stop_is_heard_within_a_second(redis_url: str) -> None:
+    async with House(redis_url).open() as house:
+        await house.work(lease_seconds=30)
+        house.engine.gate.clear()
+        await house.say("tell me everything")
+        await house.until(lambda: house.visible() == ["…"])
+        assert await house.mailroom.stop(ThreadKey("screen", "W", "C", "1"))
+        await house.until(lambda: house.visible() == ["…\n\n_Stopped._"], 1)
+
+
+async def test_runs_go_on_in_place_while_redis_restarts(redis_faults: Server) -> None:
+    async with House(redis_faults.url).open() as house:
+        await house.work(lease_seconds=1)
+        house.engine.gate.clear()
+        for number in range(5):
+            await house.say(f"m{number}", root=str(number))
+        await house.until(lambda: house.visible() == ["…"] * 5)
+        redis_faults.kill()
+        await asyncio.sleep(1.5)
+        house.engine.gate.set()
+        redis_faults.start()
+        await house.until(lambda: house.visible() == sorted(f"m{number}" for number in range(5)), 15)
+        assert len(house.engine.heard) == 5, "no run was started again"
+        await house.say("after", root="9")
+        await house.until(lambda: "after" in house.visible(), 15)
