@@ -7,7 +7,7 @@ a turn begins here as well: the run it finds is gone on with, never started twic
 from __future__ import annotations
 
 import itertools
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 
 import structlog
@@ -177,7 +177,7 @@ class Consultation:
         await self._record.change(files=(*turn.files, (attachment.id, file)))
         return file
 
-    async def _follow(self, events: AsyncIterator[Event]) -> RunEnded:
+    async def _follow(self, events: AsyncGenerator[Event, None]) -> RunEnded:
         """Take in one run to its end, answering the calls it makes on the way."""
         while True:
             calls: tuple[ToolCall, ...] = ()

@@ -34,8 +34,10 @@ async def embedded_api(api: Callable[[], LocalApi], socket: Path) -> AsyncIterat
         return True
 
     async def wait_to_serve() -> None:
-        while not await try_to_serve():
+        while True:
             await asyncio.sleep(TURN_SECONDS)
+            if await try_to_serve():
+                return
 
     async with serving:
         if await try_to_serve():

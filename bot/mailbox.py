@@ -127,7 +127,7 @@ class RedisMailroom:
         state = await _STOP(self._redis, [key(thread, part) for part in ("inbox", "mail", "turn")], [])
         if state == 2:
             await self._redis.publish(STOPS, str(thread))
-        return state > 0
+        return bool(state)
 
     async def feedback(self, thread: ThreadKey, post: str, author: str, *, good: bool) -> None:
         await self._redis.hset(key(thread, "feedback"), f"{post}:{author}", "good" if good else "bad")

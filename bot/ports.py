@@ -6,7 +6,7 @@ Every method raises only what `bot.errors` names.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from typing import Protocol
 
 from bot.domain import (
@@ -43,7 +43,7 @@ class Engine(Protocol):
 
     def run(
         self, thread: ThreadRef, inputs: Sequence[Input], assistant: Assistant, *, turn: str
-    ) -> AsyncIterator[Event]:
+    ) -> AsyncGenerator[Event, None]:
         """Say the inputs and run the assistant, in one call to the vendor; marks the run with `turn`.
 
         The first event is RunStarted, the last ActionRequired or RunEnded. A cut connection is not an end: the
@@ -53,7 +53,7 @@ class Engine(Protocol):
         """
         ...
 
-    def resume(self, run: RunRef, outputs: Sequence[ToolOutput] = ()) -> AsyncIterator[Event]:
+    def resume(self, run: RunRef, outputs: Sequence[ToolOutput] = ()) -> AsyncGenerator[Event, None]:
         """Go on with a run, another worker's or after its ActionRequired. Ends and raises like `run`.
 
         Begins with the whole text so far (`Text`), not with what came before as deltas.
@@ -70,7 +70,7 @@ class Engine(Protocol):
 
     async def upload(self, name: str, media_type: str, content: AsyncIterator[bytes]) -> EngineFile: ...
 
-    def download(self, file: str) -> AsyncIterator[bytes]:
+    def download(self, file: str) -> AsyncGenerator[bytes, None]:
         """Content of a file the engine produced."""
         ...
 
@@ -117,7 +117,7 @@ class Outlet(Protocol):
         """Put a file into the thread; returns the platform's file id."""
         ...
 
-    def fetch(self, attachment: Attachment) -> AsyncIterator[bytes]:
+    def fetch(self, attachment: Attachment) -> AsyncGenerator[bytes, None]:
         """Content of what a person sent. Only from the platform's own hosts, without redirects, within its size."""
         ...
 

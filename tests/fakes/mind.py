@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from dataclasses import dataclass, field
 
 from bot.domain import (
@@ -54,13 +54,13 @@ class Mind:
 
     async def run(
         self, thread: ThreadRef, inputs: Sequence[Input], assistant: Assistant, *, turn: str
-    ) -> AsyncIterator[Event]:
+    ) -> AsyncGenerator[Event, None]:
         self.calls.append("run")
         self.heard.append(tuple(inputs))
         async for event in self._play(self.runs.popleft()):
             yield event
 
-    async def resume(self, run: RunRef, outputs: Sequence[ToolOutput] = ()) -> AsyncIterator[Event]:
+    async def resume(self, run: RunRef, outputs: Sequence[ToolOutput] = ()) -> AsyncGenerator[Event, None]:
         self.calls.append(f"resume {run.id}")
         self.outputs.append(tuple(outputs))
         async for event in self._play(self.resumes.popleft()):
@@ -79,7 +79,7 @@ class Mind:
         self.uploads.append(b"".join([chunk async for chunk in content]).decode())
         return EngineFile(f"file_{name}", name, media_type)
 
-    async def download(self, file: str) -> AsyncIterator[bytes]:
+    async def download(self, file: str) -> AsyncGenerator[bytes, None]:
         yield self.files[file]
 
     async def check(self) -> None:
@@ -88,7 +88,7 @@ class Mind:
     async def close(self) -> None:
         pass
 
-    async def _play(self, script: list[Step]) -> AsyncIterator[Event]:
+    async def _play(self, script: list[Step]) -> AsyncGenerator[Event, None]:
         for step in script:
             if isinstance(step, Exception):
                 raise step

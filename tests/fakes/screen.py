@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass, field, replace
 
 from bot.domain import Attachment, Exchange, Limits, Message, Post, Stage, ThreadKey, ToolKind, Turn
@@ -95,7 +95,7 @@ class Screen:
         self.uploads.append((name, content))
         return f"f{next(self._ids)}"
 
-    async def fetch(self, attachment: Attachment) -> AsyncIterator[bytes]:
+    async def fetch(self, attachment: Attachment) -> AsyncGenerator[bytes, None]:
         self._raise(await self._call("fetch"))
         yield self.files[attachment.id]
 

@@ -135,7 +135,8 @@ async def test_a_turn_that_keeps_failing_ends_with_one_honest_sentence() -> None
 
 
 async def test_an_engine_that_stays_away_is_told_to_the_user() -> None:
-    rig = Rig(*[[Retryable("refused")] for _ in range(20)])
+    away: list[list[Step]] = [[Retryable("refused")] for _ in range(20)]
+    rig = Rig(*away)
     assert "can't reach the engine" in await rig.answer()
     assert rig.clock.time < 1000 + 120
 

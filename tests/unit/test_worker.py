@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from typing import Literal
 
-from bot.clock import SystemClock
 from bot.bells import Bells
+from bot.clock import SystemClock
 from bot.conversation import Conversation
 from bot.domain import (
     Assistant,
     Author,
+    Event,
     Exchange,
+    Input,
     Message,
     RunEnded,
     RunRef,
@@ -22,6 +25,7 @@ from bot.domain import (
     TextDelta,
     ThreadKey,
     ThreadRef,
+    ToolOutput,
     Turn,
 )
 from bot.mailbox import RedisMailroom
@@ -45,7 +49,9 @@ class Thinker(Mind):
         self.gate.set()
         self.said: dict[str, str] = {}
 
-    async def run(self, thread, inputs, assistant, *, turn):  # type: ignore[no-untyped-def,override]
+    async def run(
+        self, thread: ThreadRef, inputs: Sequence[Input], assistant: Assistant, *, turn: str
+    ) -> AsyncGenerator[Event, None]:
         self.heard.append(tuple(inputs))
         ref = RunRef(thread.id, f"run_{len(self.heard)}")
         self.said[ref.id] = " + ".join(said.text for said in inputs)
@@ -54,12 +60,12 @@ class Thinker(Mind):
         async for event in self.resume(ref):
             yield event
 
-    async def resume(self, run, outputs=()):  # type: ignore[no-untyped-def,override]
+    async def resume(self, run: RunRef, outputs: Sequence[ToolOutput] = ()) -> AsyncGenerator[Event, None]:
         await self.gate.wait()
         yield Text("m", self.said[run.id])
         yield RunEnded("completed")
 
-    async def create_thread(self, transcript):  # type: ignore[no-untyped-def,override]
+    async def create_thread(self, transcript: Sequence[Exchange]) -> ThreadRef:
         return ThreadRef(self.name, "thread")
 
 
@@ -85,7 +91,7 @@ class SlowStore(Store):
 class BellCounter(Worker):
     """Tells a SlowStore how many bells met a held thread."""
 
-    async def _hold(self, thread: ThreadKey):  # type: ignore[no-untyped-def]
+    async def _hold(self, thread: ThreadKey) -> Literal["held", "busy", "empty"]:
         outcome = await super()._hold(thread)
         if outcome == "held" and isinstance(self._store, SlowStore) and self._store.freed.is_set():
             self._store.bells_met += 1
@@ -151,7 +157,7 @@ class House:
         thread = ThreadKey("screen", "W", "C", root)
         await self.mailroom.put(Message(str(self.count), thread, Author("U"), text, private=True))
 
-    async def until(self, condition: Callable[[], bool | Awaitable[bool]], seconds: float = 20.0) -> None:
+    async def until(self, condition: Callable[[], bool], seconds: float = 20.0) -> None:
         async with asyncio.timeout(seconds):
             while not condition():
                 await asyncio.sleep(0.01)
