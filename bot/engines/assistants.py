@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 import warnings
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from pathlib import Path
 from typing import Any
@@ -54,7 +54,9 @@ class AssistantsEngine:
         _accept_deprecation()
         self.name = f"assistants@{uds or base_url}"
         self._model = model
-        self._http = httpx2.AsyncClient(transport=Pools(connections, uds))
+        self._http = httpx2.AsyncClient(
+            transport=Pools(connections, tls=base_url.startswith("https:"), uds=uds)
+        )
         self._client = AsyncOpenAI(
             base_url=base_url,
             api_key=api_key,
@@ -84,7 +86,7 @@ class AssistantsEngine:
 
     async def run(
         self, thread: ThreadRef, inputs: Sequence[Input], assistant: Assistant, *, turn: str
-    ) -> AsyncIterator[Event]:
+    ) -> AsyncGenerator[Event, None]:
         messages: Any = wire.said(inputs, assistant.tools)
         for last_try in (False, True):
             reply = Reply(thread.id)
@@ -106,7 +108,7 @@ class AssistantsEngine:
                 if last_try or reply.run is not None:
                     raise
 
-    async def resume(self, run: RunRef, outputs: Sequence[ToolOutput] = ()) -> AsyncIterator[Event]:
+    async def resume(self, run: RunRef, outputs: Sequence[ToolOutput] = ()) -> AsyncGenerator[Event, None]:
         reply = Reply(run.thread, run)
         if outputs:
             for event in await self._polling.snapshot(reply, run):
@@ -143,7 +145,7 @@ class AssistantsEngine:
     async def upload(self, name: str, media_type: str, content: AsyncIterator[bytes]) -> EngineFile:
         return await self._files.upload(name, media_type, content)
 
-    def download(self, file: str) -> AsyncIterator[bytes]:
+    def download(self, file: str) -> AsyncGenerator[bytes, None]:
         return self._files.download(file)
 
     async def check(self) -> None:

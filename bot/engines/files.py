@@ -5,7 +5,7 @@ from __future__ import annotations
 import mimetypes
 import tempfile
 from collections import OrderedDict
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import replace
 
 from openai import AsyncOpenAI
@@ -36,7 +36,7 @@ class Files:
                 made = await self._files.create(file=(name, spool, media_type), purpose=purpose)  # type: ignore[arg-type]
         return EngineFile(made.id, name, media_type)
 
-    async def download(self, file: str) -> AsyncIterator[bytes]:
+    async def download(self, file: str) -> AsyncGenerator[bytes, None]:
         with translated():
             async with self._streaming.content(file) as response:
                 async for chunk in response.iter_bytes():

@@ -6,10 +6,10 @@ it in `test_engine_mutants.py`.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import pytest
 
@@ -24,6 +24,7 @@ from bot.domain import (
     RunStarted,
     Text,
     TextDelta,
+    ThreadRef,
     ToolOutput,
     ToolStarted,
 )
@@ -91,11 +92,11 @@ class World(Protocol):
         ...
 
 
-async def told(events: AsyncIterator[Event]) -> list[Event]:
+async def told(events: AsyncGenerator[Event, None]) -> list[Event]:
     return [event async for event in events]
 
 
-async def asked(world: World, thread: Any, text: str, *, turn: str = "1") -> list[Event]:
+async def asked(world: World, thread: ThreadRef, text: str, *, turn: str = "1") -> list[Event]:
     return await told(world.engine.run(thread, [Input(text)], ASSISTANT, turn=turn))
 
 
@@ -116,7 +117,7 @@ def run_of(events: Sequence[Event]) -> RunRef:
     return events[0].run
 
 
-async def until_text(events: AsyncIterator[Event]) -> list[Event]:
+async def until_text(events: AsyncGenerator[Event, None]) -> list[Event]:
     """The events up to the first text."""
     seen: list[Event] = []
     async for event in events:
@@ -149,7 +150,7 @@ async def deltas_add_up_to_the_text(world: World) -> None:
 async def text_comes_while_the_model_still_thinks(world: World) -> None:
     world.answer(answer := Answer(gate=True))
     thread = await world.engine.create_thread([])
-    async with aclosing(generator(world.engine.run(thread, [Input("Hi")], ASSISTANT, turn="1"))) as events:
+    async with aclosing(world.engine.run(thread, [Input("Hi")], ASSISTANT, turn="1")) as events:
         seen = await until_text(events)
         assert texts(seen) == answer.chunks[0]
         world.open_gate()
@@ -230,7 +231,7 @@ async def the_assistant_is_the_definition_of_this_run(world: World) -> None:
 async def a_busy_thread_names_the_run_in_the_way(world: World) -> None:
     thread = await world.engine.create_thread([])
     world.answer(Answer(gate=True))
-    async with aclosing(generator(world.engine.run(thread, [Input("Hi")], ASSISTANT, turn="1"))) as events:
+    async with aclosing(world.engine.run(thread, [Input("Hi")], ASSISTANT, turn="1")) as events:
         seen = await until_text(events)
         with pytest.raises(ThreadBusy) as busy:
             await asked(world, thread, "Me too", turn="2")
@@ -243,7 +244,7 @@ async def a_busy_thread_names_the_run_in_the_way(world: World) -> None:
 async def threads_do_not_wait_for_each_other(world: World) -> None:
     slow, quick = await world.engine.create_thread([]), await world.engine.create_thread([])
     world.answer(Answer(gate=True))
-    async with aclosing(generator(world.engine.run(slow, [Input("Hi")], ASSISTANT, turn="1"))) as events:
+    async with aclosing(world.engine.run(slow, [Input("Hi")], ASSISTANT, turn="1")) as events:
         await until_text(events)
         assert isinstance((await asked(world, quick, "Hi", turn="2"))[-1], RunEnded)
         world.open_gate()
@@ -253,7 +254,7 @@ async def threads_do_not_wait_for_each_other(world: World) -> None:
 async def a_cancelled_run_ends_and_the_thread_is_free(world: World) -> None:
     thread = await world.engine.create_thread([])
     world.answer(answer := Answer(gate=True))
-    async with aclosing(generator(world.engine.run(thread, [Input("Hi")], ASSISTANT, turn="1"))) as events:
+    async with aclosing(world.engine.run(thread, [Input("Hi")], ASSISTANT, turn="1")) as events:
         seen = await until_text(events)
         await world.engine.cancel(run_of(seen))
         assert isinstance((await asked(world, thread, "Next", turn="2"))[-1], RunEnded)
@@ -285,7 +286,7 @@ async def a_run_is_found_by_its_turn(world: World) -> None:
 async def leaving_does_not_end_the_run(world: World) -> None:
     thread = await world.engine.create_thread([])
     world.answer(answer := Answer(gate=True))
-    async with aclosing(generator(world.engine.run(thread, [Input("Hi")], ASSISTANT, turn="1"))) as events:
+    async with aclosing(world.engine.run(thread, [Input("Hi")], ASSISTANT, turn="1")) as events:
         run = run_of(await until_text(events))
     world.open_gate()
     events_later = await told(world.engine.resume(run))
@@ -297,9 +298,9 @@ async def leaving_does_not_end_the_run(world: World) -> None:
 async def resuming_begins_with_the_whole_text_so_far(world: World) -> None:
     thread = await world.engine.create_thread([])
     world.answer(answer := Answer(gate=True))
-    async with aclosing(generator(world.engine.run(thread, [Input("Hi")], ASSISTANT, turn="1"))) as events:
+    async with aclosing(world.engine.run(thread, [Input("Hi")], ASSISTANT, turn="1")) as events:
         run = run_of(await until_text(events))
-        async with aclosing(generator(world.engine.resume(run))) as later:
+        async with aclosing(world.engine.resume(run)) as later:
             seen = await until_text(later)
             assert isinstance(seen[0], Text)
             assert texts(seen) == answer.chunks[0]
@@ -324,7 +325,7 @@ async def resuming_an_ended_run_tells_it_whole(world: World) -> None:
 async def a_cut_is_not_an_end(world: World) -> None:
     thread = await world.engine.create_thread([])
     world.answer(answer := Answer(gate=True))
-    async with aclosing(generator(world.engine.run(thread, [Input("Hi")], ASSISTANT, turn="1"))) as events:
+    async with aclosing(world.engine.run(thread, [Input("Hi")], ASSISTANT, turn="1")) as events:
         seen = await until_text(events)
         world.cut()
         world.open_gate()
@@ -408,11 +409,6 @@ async def a_waiting_call_is_asked_again_by_resume(world: World) -> None:
     again = await told(world.engine.resume(run_of(events)))
     assert again[-1] == events[-1]
     await world.engine.cancel(run_of(events))
-
-
-def generator(events: AsyncIterator[Event]) -> Any:
-    """The port promises an iterator that can be closed; the type only that it iterates."""
-    return events
 
 
 LAWS: tuple[Callable[[World], Awaitable[None]], ...] = (

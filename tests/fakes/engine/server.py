@@ -19,6 +19,9 @@ from tests.fakes.engine.player import Player
 from tests.fakes.engine.script import End, Fault, Script
 from tests.fakes.engine.state import Body, Ids, RunState, ThreadState
 
+QUIET = web.RequestKey(
+    "quiet", bool
+)  # process the request, but do not stream: its answer is replaced by a fault
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
@@ -118,7 +121,7 @@ class ScriptedEngine:
         if fault.times <= 0:
             self._faults.remove(fault)
         if fault.after:
-            request["quiet"] = True
+            request[QUIET] = True
             await handler(request)
         if fault.hang:
             await self._gates[fault.hang].wait()
@@ -226,7 +229,7 @@ class ScriptedEngine:
         body = state.run(self._ids, name, self.assistants[asked["assistant_id"]], asked)
         run = RunState(body, script)
         thread.runs.append(run)
-        if asked.get("stream") and not request.get("quiet"):
+        if asked.get("stream") and not request.get(QUIET):
             return await self._stream(request, run, lambda: self._start(thread, run))
         self._start(thread, run)
         return web.json_response(body)
@@ -309,7 +312,7 @@ class ScriptedEngine:
         run.given = {output["tool_call_id"]: output["output"] for output in asked["tool_outputs"]}
         if set(run.given) != expected:
             raise Refused(400, f"Expected tool outputs for call_ids {sorted(expected)}.")
-        if asked.get("stream") and not request.get("quiet"):
+        if asked.get("stream") and not request.get(QUIET):
             return await self._stream(request, run, run.outputs.set)
         run.body |= {"status": "queued"}
         run.outputs.set()
