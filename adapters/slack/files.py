@@ -6,6 +6,7 @@ login page and 200. Out: getUploadURLExternal, POST, completeUploadExternal.
 
 from __future__ import annotations
 
+import io
 from collections.abc import AsyncIterator
 from urllib.parse import urlsplit
 
@@ -89,7 +90,7 @@ class Files:
         try:
             async with self._api.session.post(
                 url,
-                data=content,
+                data=io.BytesIO(content),
                 allow_redirects=False,
                 timeout=aiohttp.ClientTimeout(total=600, sock_connect=5, sock_read=60),
                 proxy=self._api.client.proxy,

@@ -1,4 +1,4 @@
-"""Slack's text, both ways: what people wrote made readable, what models wrote made harmless. Pure.
+"""Slack's text: what people wrote made readable, what we say made into plain notifications. Pure.
 
 https://docs.slack.dev/messaging/formatting-message-text/
 """
@@ -8,11 +8,11 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
+from bot.text import neutralise
+
 _MARKUP = re.compile(r"<([^<>]*)>")  # raw `<` and `>` are only markup: typed ones come as entities
 _SPOKEN_TO = r"\A\s*<@{bot}(?:\|[^<>]*)?>[\s,:;.!-]*"
 _STOP = re.compile(r"\W*stop\W*", re.IGNORECASE)
-_PINGS = re.compile(r"(<!(?:channel|here|everyone)|<@[UW][A-Z0-9]+)(?=[>|])|(<!subteam)(?=\^)")
-_ZERO_WIDTH_SPACE = "\u200b"
 
 
 def readable(text: str, *, bot: str, names: Mapping[str, str]) -> str:
@@ -31,18 +31,9 @@ def is_stop(text: str) -> bool:
     return _STOP.fullmatch(text) is not None
 
 
-def harmless(text: str) -> str:
-    """The same to the eye, but nobody is notified.
-
-    A zero-width space goes into each ping *after* what makes it one, so the harmless form of a longer text begins
-    with the harmless form of a shorter one: streams that only append stay possible. Twice is as good as once.
-    """
-    return _PINGS.sub(lambda found: found[0] + _ZERO_WIDTH_SPACE, text)
-
-
 def notification(markdown: str) -> str:
     """Short plain text for notifications and screen readers, escaped so that it is no markup."""
-    text = harmless(markdown[:300]).strip() or "…"
+    text = neutralise(markdown[:300]).strip() or "…"
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 

@@ -14,9 +14,9 @@ import structlog
 
 from adapters.slack.api import Api
 from adapters.slack.blocks import Body, ending
-from adapters.slack.markup import harmless
 from bot.domain import Post, Stage, ThreadKey, Turn
 from bot.errors import Ambiguous, Rejected, Retryable
+from bot.text import neutralise
 
 _log = structlog.get_logger()
 LIFE_SECONDS = 240.0  # of Slack's 300
@@ -75,7 +75,7 @@ class Streams:
         if self._is_refused("*", author.id, thread.channel) or not self._has_budget(now):
             return None
         self._starts.append(now)
-        shown = harmless(text) or "…"
+        shown = neutralise(text) or "…"
         try:
             answer = await self._api.call(
                 "chat.startStream",
@@ -107,7 +107,7 @@ class Streams:
         """
         key = (turn.thread.channel, post.id)
         stream = self._open.pop(key, None)
-        shown = harmless(text)
+        shown = neutralise(text)
         if stream is None or self._api.clock.now() - stream.opened_at >= LIFE_SECONDS:
             return False
         suffix = stream.suffix(shown)
