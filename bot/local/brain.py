@@ -12,6 +12,9 @@ from typing import Literal, Protocol
 
 from bot.local.wire import Body
 
+DEFAULT_MODEL = "default"
+"""What a run names that names no model: the brain chooses."""
+
 
 @dataclass(frozen=True, slots=True)
 class ToolCall:
@@ -83,7 +86,7 @@ class Brain(Protocol):
     def think(self, prompt: Prompt) -> AsyncGenerator[Delta, None]: ...
 
     async def models(self) -> list[str]:
-        """Ids a run may name; the first is used where none is named."""
+        """Ids a run may name."""
         ...
 
     async def close(self) -> None: ...

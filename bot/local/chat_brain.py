@@ -9,9 +9,13 @@ import httpx2
 import openai
 from openai.types.chat import ChatCompletionChunk
 
-from bot.local.brain import Delta, Finished, Prompt, TextDelta, ToolCallDelta, Turn, Usage
+from bot.local.brain import DEFAULT_MODEL, Delta, Finished, Prompt, TextDelta, ToolCallDelta, Turn, Usage
 from bot.local.errors import BrainError, RunErrorCode
+from bot.local.offline_brain import OFFLINE_MODEL
 from bot.local.wire import Body, new_id
+
+# An assistant made before a model was connected still names the offline brain.
+_NO_MODEL = frozenset({"", DEFAULT_MODEL, OFFLINE_MODEL})
 
 
 class ChatBrain:
@@ -25,8 +29,6 @@ class ChatBrain:
         self._client = openai.AsyncOpenAI(
             base_url=url,
             api_key=key or "none",  # the SDK insists on one; local servers ignore it
-            organization="",
-            project="",
             max_retries=1,
             timeout=httpx2.Timeout(seconds, connect=10),
         )
@@ -35,10 +37,11 @@ class ChatBrain:
         usage: Usage | None = None
         reason: str | None = None
         calls = _CallSlots()
+        model = await self._model_for(prompt)
         try:
             stream = cast(
                 "openai.AsyncStream[ChatCompletionChunk]",
-                await self._client.chat.completions.create(**self._request(prompt)),
+                await self._client.chat.completions.create(**self._request(prompt, model)),
             )
             async with aclosing(stream), aclosing(_chunks(stream)) as chunks:
                 async for chunk in chunks:
@@ -77,9 +80,20 @@ class ChatBrain:
     async def close(self) -> None:
         await self._client.close()
 
-    def _request(self, prompt: Prompt) -> dict[str, Any]:
+    async def _model_for(self, prompt: Prompt) -> str:
+        """The run's; else the configured one; else the first the server has."""
+        if prompt.model not in _NO_MODEL:
+            return prompt.model
+        models = [self._model] if self._model else await self.models()
+        if not models:
+            raise BrainError(
+                "server_error", f"No model is named, and the model's server {self._host} tells none."
+            )
+        return models[0]
+
+    def _request(self, prompt: Prompt, model: str) -> dict[str, Any]:
         request: dict[str, Any] = {
-            "model": prompt.model or self._model or "default",
+            "model": model,
             "messages": _messages(prompt),
             "stream": True,
             "stream_options": {"include_usage": True},

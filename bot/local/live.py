@@ -66,6 +66,7 @@ class OpenMessage:
 class LiveRun:
     """`verdict` says how the run ends when its time scope is cut short; by itself it cuts at expiry.
 
+    `spent` is the token usage of the whole run, `spent_now` of this call of the model.
     `settling`: the model is through and the outcome is being stored; it counts once it is.
     """
 
@@ -73,6 +74,7 @@ class LiveRun:
     scope: asyncio.Timeout
     outbox: Outbox | None
     spent: Body | None = None
+    spent_now: Body | None = None
     message: OpenMessage | None = None
     tools: Body | None = None
     verdict: Ending = EXPIRED

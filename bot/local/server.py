@@ -16,11 +16,11 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
 from bot.local.border import Border, is_local_name, on_http_error, on_invalid_request
-from bot.local.brain import Brain
+from bot.local.brain import DEFAULT_MODEL, Brain
 from bot.local.chat_brain import ChatBrain
 from bot.local.errors import DataFolderBusy, LocalApiError, UnsafeBind
 from bot.local.house import House
-from bot.local.offline_brain import OFFLINE_MODEL, OfflineBrain
+from bot.local.offline_brain import OfflineBrain
 from bot.local.routes_assistants import assistants, models
 from bot.local.routes_files import files
 from bot.local.routes_runs import runs, steps
@@ -61,8 +61,7 @@ class LocalApi:
         self._store = Store(data / "local-api.sqlite")
         self._shelf = Shelf(data / "local-api-files")
         self._runner = Runner(store=self._store, brain=self._brain, run_seconds=run_seconds, clock=clock)
-        default_model = model or ("default" if model_url or brain else OFFLINE_MODEL)
-        house = House(self._store, self._runner, self._brain, self._shelf, default_model)
+        house = House(self._store, self._runner, self._brain, self._shelf, model or DEFAULT_MODEL)
         self.app = self._application(house, max_upload_bytes)
 
     @asynccontextmanager
@@ -137,8 +136,11 @@ async def serve(
         )
         server = _Server(config)
         serving = asyncio.create_task(server.serve(sockets=[listener]))
+        serving.add_done_callback(lambda _: server.ready.set())  # also when it never came up
         try:
             await server.ready.wait()
+            if serving.done():
+                await serving
             yield "http://local/v1" if uds is not None else _url(listener)
         finally:
             await api.drain()
@@ -209,8 +211,11 @@ def _holding(lock: TextIO) -> Generator[None, None, None]:
 
 def _lock(data: Path) -> contextlib.AbstractContextManager[None]:
     """Blocking. Held until the process dies or the context ends, whichever is first."""
-    data.mkdir(parents=True, exist_ok=True)
-    lock = (data / "local-api.lock").open("a")
+    try:
+        data.mkdir(mode=0o700, parents=True, exist_ok=True)  # it holds conversations
+        lock = (data / "local-api.lock").open("a")
+    except OSError as exc:
+        raise LocalApiError(f"Cannot use the data folder {data}: {exc.strerror or exc}.") from exc
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as exc:

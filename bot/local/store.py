@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from bot.local.errors import LocalApiError
 from bot.local.tx import SCHEMA, Tx
 
 T = TypeVar("T")
@@ -36,11 +37,17 @@ class Store:
         self._waiting: deque[_Waiting] = deque()
 
     async def open(self) -> None:
+        """Raises LocalApiError for a file that is no database, or cannot be written."""
         self._loop = asyncio.get_running_loop()
         self._writing = ThreadPoolExecutor(1, "local-api-write")
         self._reading = ThreadPoolExecutor(1, "local-api-read")
-        self._writer = await self._loop.run_in_executor(self._writing, self._connect)
-        self._reader = await self._loop.run_in_executor(self._reading, self._connect)
+        try:
+            self._writer = await self._loop.run_in_executor(self._writing, self._connect)
+            self._reader = await self._loop.run_in_executor(self._reading, self._connect)
+        except sqlite3.Error as exc:
+            self._reading.shutdown()
+            self._writing.shutdown()
+            raise LocalApiError(f"Cannot open the database {self._path}: {exc}.") from exc
 
     async def close(self) -> None:
         """What was accepted by `write` is committed first."""
@@ -65,10 +72,14 @@ class Store:
 
     def _connect(self) -> sqlite3.Connection:
         connection = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False)
-        connection.execute("PRAGMA journal_mode=WAL")
-        connection.execute("PRAGMA synchronous=NORMAL")
-        connection.execute("PRAGMA busy_timeout=5000")
-        connection.executescript(SCHEMA)
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+            connection.execute("PRAGMA synchronous=NORMAL")
+            connection.execute("PRAGMA busy_timeout=5000")
+            connection.executescript(SCHEMA)
+        except sqlite3.Error:
+            connection.close()
+            raise
         return connection
 
     def _read(self, query: Callable[[Tx], T]) -> T:

@@ -78,9 +78,12 @@ class Tx:
 
     def save(self, body: Body) -> None:
         """Replaces an object; raises Gone when it does not exist (any more)."""
-        cursor = self._db.execute("UPDATE objects SET body = ? WHERE id = ?", (dumps(body), body["id"]))
-        if not cursor.rowcount:
+        if not self.save_if_there(body):
             raise Gone(body["id"])
+
+    def save_if_there(self, body: Body) -> bool:
+        cursor = self._db.execute("UPDATE objects SET body = ? WHERE id = ?", (dumps(body), body["id"]))
+        return cursor.rowcount > 0
 
     def find(self, kind: Kind, object_id: str, *, parent: str = "") -> Body | None:
         row = self._db.execute(

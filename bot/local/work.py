@@ -19,7 +19,10 @@ log = structlog.get_logger()
 
 
 class Work:
-    """Stores every state that is promised, terminal ones before they are told; text is stored when it ends."""
+    """Stores every state that is promised, terminal ones before they are told; text is stored when it ends.
+
+    A caller may delete the message being written; its run goes on to its end all the same.
+    """
 
     def __init__(self, live: LiveRun, *, store: Store, brain: Brain, now: Callable[[], int]) -> None:
         self._live = live
@@ -157,7 +160,7 @@ class Work:
         def store(tx: Tx) -> None:
             tx.mark(run)
             for body in closed:
-                tx.save(body)
+                tx.save_if_there(body)
             tx.insert("step", step, parent=run["id"])
 
         self._tell_closed(closed)
@@ -169,7 +172,9 @@ class Work:
 
     async def _wait_for_tools(self) -> None:
         assert self._live.tools is not None
-        tools, spent = self._live.tools, self._live.spent
+        spent = self._live.spent
+        # The step completes when its outputs come, maybe in another process; its usage is known only here.
+        tools = self._live.tools | {"usage": self._live.spent_now}
         asked = [
             {
                 "id": call["id"],
@@ -185,9 +190,9 @@ class Work:
 
         def store(tx: Tx) -> None:
             tx.mark(run, spent=spent)
-            tx.save(tools)
+            tx.save_if_there(tools)
             for body in closed:
-                tx.save(body)
+                tx.save_if_there(body)
 
         await self._store.write(store)
         self._live.run = run
@@ -197,16 +202,16 @@ class Work:
     async def _end(self, ending: Ending) -> None:
         now = self._now()
         self._live.settling = True
-        closed = self._closed_message(ending, usage=self._live.spent)
+        closed = self._closed_message(ending, usage=self._live.spent_now)
         if self._live.tools is not None:
-            closed.append(endings.end_step(self._live.tools, ending, usage=self._live.spent, now=now))
+            closed.append(endings.end_step(self._live.tools, ending, usage=self._live.spent_now, now=now))
         run = endings.end_run(self._live.run, ending, usage=self._live.spent, now=now)
 
         def store(tx: Tx) -> None:
             tx.mark(run)
             tx.release(run["thread_id"])
             for body in closed:
-                tx.save(body)
+                tx.save_if_there(body)
 
         await self._store.write(store)
         self._live.run = run
@@ -235,11 +240,15 @@ class Work:
     def _spend(self, usage: Usage | None) -> None:
         if usage is None:
             return
-        before = self._live.spent or {"prompt_tokens": 0, "completion_tokens": 0}
-        prompt = before["prompt_tokens"] + usage.prompt_tokens
-        completion = before["completion_tokens"] + usage.completion_tokens
-        self._live.spent = {
-            "prompt_tokens": prompt,
-            "completion_tokens": completion,
-            "total_tokens": prompt + completion,
-        }
+        self._live.spent_now = _sum(None, usage)
+        self._live.spent = _sum(self._live.spent, usage)
+
+
+def _sum(before: Body | None, usage: Usage) -> Body:
+    prompt = usage.prompt_tokens + (before["prompt_tokens"] if before else 0)
+    completion = usage.completion_tokens + (before["completion_tokens"] if before else 0)
+    return {
+        "prompt_tokens": prompt,
+        "completion_tokens": completion,
+        "total_tokens": prompt + completion,
+    }

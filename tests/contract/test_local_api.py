@@ -17,7 +17,7 @@ from openai.types.beta.threads.runs import RunStep
 from openai.types.model import Model
 from pydantic import BaseModel
 
-from bot.local.errors import DataFolderBusy, UnsafeBind
+from bot.local.errors import DataFolderBusy, LocalApiError, UnsafeBind
 from bot.local.server import LocalApi, serve
 from tests.contract.local_kit import Served, connected, eventually, serving, strict
 
@@ -131,10 +131,7 @@ async def test_a_streamed_run_tells_its_events_in_order(api: Served) -> None:
     }
     for event in events:
         if event.data.object in kinds:
-            kind = {"thread.run": Run, "thread.message": Message, "thread.run.step": RunStep}[
-                event.data.object
-            ]
-            strict(kind, event.data.to_dict())
+            strict(kinds[event.data.object], event.data.to_dict())
     assert events[-1].data.usage is not None
 
 
@@ -436,6 +433,23 @@ async def test_one_folder_is_served_once(tmp_path: Path) -> None:
         await first.assistant()
     async with serving(tmp_path) as second:
         assert len((await second.client.beta.assistants.list()).data) == 1
+
+
+async def test_a_folder_that_cannot_be_used_is_told_in_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "local-api.sqlite").write_bytes(b"this is no database" * 100)
+    for folder, told in ((tmp_path / "file", "data folder"), (tmp_path / "broken", "database")):
+        with pytest.raises(LocalApiError, match=f"Cannot .* {told}"):
+            async with serving(folder):
+                pass
+
+
+async def test_a_port_in_use_is_told_in_one_sentence(api: Served, tmp_path: Path) -> None:
+    port = int(api.url.rpartition(":")[2].removesuffix("/v1"))
+    with pytest.raises(LocalApiError, match=r"Cannot listen on 127\.0\.0\.1"):
+        async with serve(LocalApi(data=tmp_path / "other"), host="127.0.0.1", port=port):
+            pass
 
 
 async def test_it_serves_on_a_unix_socket(tmp_path: Path, short_path: Path) -> None:

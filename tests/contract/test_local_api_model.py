@@ -207,6 +207,8 @@ async def test_parallel_calls_go_out_and_their_outputs_come_back(api: Served, mo
     assert [call.function.output for call in step.step_details.tool_calls] == ["out call_a", "out call_b"]
     final: Any = more[-1].data
     assert final.usage.total_tokens == 40
+    steps = await runs.steps.list(run.id, thread_id=thread, order="asc")
+    assert [step.usage.total_tokens for step in steps.data if step.usage] == [14, 26]
     assert model.requests[1]["messages"][-3:] == [
         {
             "role": "assistant",
@@ -346,6 +348,29 @@ async def test_deleting_a_thread_ends_its_run_for_good(api: Served, model: ChatM
             break
     await stream.close()
     await api.json("GET", f"/threads/{thread}/messages", status=404)
+
+
+async def test_a_deleted_answer_does_not_keep_its_run_from_ending(api: Served, model: ChatModel) -> None:
+    model.will(Say("x"), Hold(), Say("y"), End())
+    assistant, thread = await api.assistant(), await api.thread("hi")
+    names: list[str] = []
+    async for event in await api.client.beta.threads.runs.create(thread, assistant_id=assistant, stream=True):
+        names.append(event.event)
+        if event.event == "thread.message.delta" and not model.released.is_set():
+            await api.client.beta.threads.messages.delete(event.data.id, thread_id=thread)
+            model.release()
+    assert names[-1] == "thread.run.completed"
+    await api.client.beta.threads.messages.create(thread, role="user", content="free again")
+
+
+async def test_a_run_that_names_no_model_gets_the_servers_first(model: ChatModel, tmp_path: Path) -> None:
+    async with serving(tmp_path, model_url=model.url) as api:
+        assistant = await api.json("POST", "/assistants", {})
+        thread = await api.thread("hi")
+        await api.client.beta.threads.runs.create_and_poll(
+            thread_id=thread, assistant_id=assistant["id"], poll_interval_ms=10
+        )
+        assert model.requests[0]["model"] == "tiny"
 
 
 async def test_models_are_the_configured_one_and_the_servers(api: Served) -> None:
