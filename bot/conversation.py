@@ -74,8 +74,7 @@ class Conversation:
         except ThreadbotError as error:
             outcome = "failed"
             _log.error("turn.undeliverable", thread=str(turn.thread), turn=turn.id, reason=str(error))
-        finally:
-            await outlet.activity(record.turn, None, working=False)
+        await outlet.activity(record.turn, None, working=False)  # not for who takes over: there the work goes on
         turn, first = record.turn, delivery.first_shown_at
         _log.info(
             f"turn.{outcome}",

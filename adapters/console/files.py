@@ -8,7 +8,7 @@ import mimetypes
 import re
 import unicodedata
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import BinaryIO
 from urllib.parse import unquote, urlsplit
@@ -45,7 +45,7 @@ def attach(typed: str, most_bytes: int) -> Attachment:
     return Attachment(id=uuid.uuid4().hex, name=path.name, media_type=kind, size=size, url=path.as_uri())
 
 
-async def read(attachment: Attachment, most_bytes: int) -> AsyncIterator[bytes]:
+async def read(attachment: Attachment, most_bytes: int) -> AsyncGenerator[bytes, None]:
     """Content of an attached file; raises Rejected when it is gone or grew since."""
     source = urlsplit(attachment.url)
     if source.scheme != "file" or source.netloc:

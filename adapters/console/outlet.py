@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import TextIO
 
@@ -74,7 +74,7 @@ class ConsoleOutlet:
         self.screen.say(f"Saved {path}")
         return str(path)
 
-    def fetch(self, attachment: Attachment) -> AsyncIterator[bytes]:
+    def fetch(self, attachment: Attachment) -> AsyncGenerator[bytes, None]:
         return files.read(attachment, self._limits.upload_bytes)
 
     async def history(self, message: Message, limit: int) -> tuple[Message, ...]:

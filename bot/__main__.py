@@ -1,0 +1,5 @@
+"""`python -m bot` is `threadbot`."""
+
+from bot.cli import main
+
+main()
