@@ -20,14 +20,14 @@ from openai import AsyncOpenAI
 from bot.domain import Assistant, EngineFile, Event, Exchange, Input, RunRef, ThreadRef, ToolOutput
 from bot.engines import inputs as wire
 from bot.engines.definitions import Definitions
-from bot.engines.errors import AssistantGone, translated
+from bot.engines.errors import AssistantGone, not_assistants, translated
 from bot.engines.files import Files
 from bot.engines.polling import Polling
 from bot.engines.pools import Pools
 from bot.engines.probe import probe
 from bot.engines.reply import Reply
 from bot.engines.streaming import Streaming
-from bot.errors import Ambiguous, Misconfigured, Rejected, ThreadGone
+from bot.errors import Ambiguous, Rejected, ThreadGone
 
 TURN = "threadbot_turn"  # metadata key of a run
 
@@ -52,19 +52,18 @@ class AssistantsEngine:
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         _accept_deprecation()
-        self.name = f"assistants@{uds or base_url}"
+        self._where = str(uds or base_url)
+        self.name = f"assistants@{self._where}"
         self._model = model
-        self._http = httpx2.AsyncClient(
-            transport=Pools(connections, tls=base_url.startswith("https:"), uds=uds)
-        )
+        self._pools = Pools(connections, tls=base_url.startswith("https:"), uds=uds)
         self._client = AsyncOpenAI(
             base_url=base_url,
             api_key=api_key,
             max_retries=0,
-            http_client=self._http,
+            http_client=httpx2.AsyncClient(transport=self._pools),
             timeout=httpx2.Timeout(30.0, connect=5.0),
         )
-        self._definitions = Definitions(self._client, model)
+        self._definitions = Definitions(self._client, model, self._where)
         self._files = Files(self._client)
         self._polling = Polling(self._client, clock=clock, sleep=sleep, patience=stall_seconds)
         self._streaming = Streaming(self._polling, self._files, clock=clock, stall_seconds=stall_seconds)
@@ -79,9 +78,9 @@ class AssistantsEngine:
             with translated():
                 made = await self._client.beta.threads.create(messages=messages)
         except (ThreadGone, AssistantGone) as exc:
-            raise Misconfigured(
-                f"The server of {self.name} has no threads: it does not speak the Assistants API."
-            ) from exc
+            raise not_assistants(self._where) from exc
+        if not isinstance(getattr(made, "id", None), str):  # the SDK passes on what is not JSON as text
+            raise not_assistants(self._where)
         return ThreadRef(self.name, made.id)
 
     async def run(
@@ -149,7 +148,7 @@ class AssistantsEngine:
         return self._files.download(file)
 
     async def check(self) -> None:
-        await probe(self._client, self.name.removeprefix("assistants@"), self._model)
+        await probe(self._client, self._where, self._model)
 
     async def close(self) -> None:
         await self._client.close()

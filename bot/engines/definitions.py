@@ -8,8 +8,8 @@ from typing import Any
 from openai import AsyncOpenAI
 
 from bot.domain import Assistant
-from bot.engines.errors import translated
-from bot.errors import Misconfigured
+from bot.engines.errors import AssistantGone, not_assistants, translated
+from bot.errors import Misconfigured, ThreadGone
 
 VERSION = "threadbot_version"  # metadata key
 _PAGES = 10  # of 100; with more foreign assistants than that we make a new one, which is fine
@@ -22,9 +22,10 @@ class Definitions:
     `model` is for definitions that name none.
     """
 
-    def __init__(self, client: AsyncOpenAI, model: str | None) -> None:
+    def __init__(self, client: AsyncOpenAI, model: str | None, where: str) -> None:
         self._assistants = client.beta.assistants
         self._model = model
+        self._where = where
         self._known: dict[tuple[str, str], str] = {}
         self._syncing = asyncio.Lock()
 
@@ -34,8 +35,7 @@ class Definitions:
             return known
         async with self._syncing:
             if key not in self._known:
-                with translated():
-                    self._known[key] = await self._find(*key) or await self._create(assistant, *key)
+                self._known[key] = await self._sync(assistant, *key)
             return self._known[key]
 
     def forget(self, assistant: Assistant) -> None:
@@ -48,6 +48,13 @@ class Definitions:
                 f"The assistant {assistant.key!r} has no model: set THREADBOT_MODEL, or `model` in its table."
             )
         return model
+
+    async def _sync(self, assistant: Assistant, version: str, model: str) -> str:
+        try:
+            with translated():
+                return await self._find(version, model) or await self._create(assistant, version, model)
+        except (ThreadGone, AssistantGone, AttributeError) as exc:  # no such path, or not JSON at all
+            raise not_assistants(self._where) from exc
 
     async def _find(self, version: str, model: str) -> str | None:
         page = await self._assistants.list(limit=100, order="desc")

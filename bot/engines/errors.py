@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import email.utils
+import json
 import re
 import time
 from collections.abc import Iterator, Mapping
@@ -46,8 +47,19 @@ def translated(*, creating: bool = False) -> Iterator[None]:
         raise _connection(exc, exc.__cause__, creating=creating) from exc
     except httpx2.TransportError as exc:
         raise _connection(exc, exc, creating=creating) from exc
-    except openai.APIError as exc:  # an answer that is no answer: HTML of a proxy, a body cut short
+    except (
+        openai.APIError,
+        httpx2.DecodingError,
+        json.JSONDecodeError,
+    ) as exc:  # a proxy's HTML, a body cut short
         raise _lost(f"The engine's answer could not be read: {exc}", creating=creating) from exc
+
+
+def not_assistants(where: str) -> Misconfigured:
+    return Misconfigured(
+        f"The server at {where} does not speak the Assistants API: "
+        "set OPENAI_BASE_URL to one that does, or THREADBOT_ENGINE=responses."
+    )
 
 
 def failed(last_error: Mapping[str, Any] | None) -> ThreadbotError:

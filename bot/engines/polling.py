@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import Any
 
@@ -15,7 +14,8 @@ from bot.errors import Ambiguous, Rejected, Retryable, ThreadGone
 
 Body = dict[str, Any]
 
-_FIRST_WAIT, _LONGEST_WAIT, _GROWTH = 0.25, 1.0, 1.5  # seconds
+_SHORTEST_WAIT, _FIRST_WAIT, _LONGEST_WAIT = 0.05, 0.25, 1.0  # seconds
+_GROWTH = 1.5
 _CANCEL_SECONDS = 10.0
 _PAGES = 5  # of 100 messages or steps of one run, or runs of one thread
 
@@ -66,8 +66,9 @@ class Polling:
         """The run and the server's wish for the next look, in seconds."""
         with translated():
             answer = await self._runs.retrieve(run.id, thread_id=run.thread)
+            state: Body = answer.http_response.json()
         after = answer.headers.get("openai-poll-after-ms", "")
-        return answer.http_response.json(), int(after) / 1000 if after.isdecimal() else None
+        return state, max(int(after) / 1000, _SHORTEST_WAIT) if after.isdecimal() else None
 
     async def snapshot(self, reply: Reply, run: RunRef) -> list[Event]:
         """What the reply does not know yet of the run's messages, unfinished ones too, and steps."""
@@ -84,33 +85,41 @@ class Polling:
         for _ in range(_PAGES):
             with translated():
                 page = (await self._runs.list(thread, limit=100, order="desc", **after)).http_response.json()
-            for run in page["data"]:
+            for run in page.get("data") or ():
                 if (run.get("metadata") or {}).get(key) == value:
                     return RunRef(thread, run["id"])
-            if not page.get("has_more") or not page["data"]:
+            if not page.get("has_more") or not page.get("data"):
                 break
             after = {"after": page["data"][-1]["id"]}
         return None
 
     async def cancel(self, run: RunRef) -> None:
         """Return when the run is terminal or gone; Retryable when that takes too long."""
-        deadline, wait = self._clock() + _CANCEL_SECONDS, 0.05
-        with contextlib.suppress(ThreadGone, Rejected):  # gone, or not in a state to be cancelled: look
-            with translated():
-                state = (await self._runs.cancel(run.id, thread_id=run.thread)).http_response.json()
+        deadline, wait, asked = self._clock() + _CANCEL_SECONDS, _SHORTEST_WAIT, False
+        while True:
+            state: Body = {}
+            try:
+                if asked:
+                    state, _ = await self.retrieve(run)
+                else:
+                    with translated():
+                        state = (await self._runs.cancel(run.id, thread_id=run.thread)).http_response.json()
+                    asked = True
+            except ThreadGone:
+                return
+            except Rejected:
+                if asked:
+                    raise
+                asked = True  # ended already, or ending: look
+                continue
+            except Retryable:
+                pass
             if state.get("status") in TERMINAL:
                 return
-        while self._clock() < deadline:
-            with contextlib.suppress(Retryable):
-                try:
-                    state, _ = await self.retrieve(run)
-                except ThreadGone:
-                    return
-                if state.get("status") in TERMINAL:
-                    return
+            if self._clock() >= deadline:
+                raise Retryable(f"The run {run.id} does not end though it was cancelled.")
             await self._sleep(wait)
             wait = min(wait * 2, _LONGEST_WAIT)
-        raise Retryable(f"The run {run.id} does not end though it was cancelled.")
 
     async def _all(self, ask: Callable[[Body], Awaitable[Any]]) -> list[Body]:
         found: list[Body] = []
@@ -118,8 +127,8 @@ class Polling:
         for _ in range(_PAGES):
             with translated():
                 page = (await ask({"limit": 100, "order": "asc", **after})).http_response.json()
-            found += page["data"]
-            if not page.get("has_more") or not page["data"]:
+            found += page.get("data") or ()
+            if not page.get("has_more") or not page.get("data"):
                 break
             after = {"after": page["data"][-1]["id"]}
         return found

@@ -34,23 +34,23 @@ class Pools(httpx2.AsyncBaseTransport):
             )
             for n in range(-(-connections // _POOL))
         ]
-        self._busy = [0] * len(self._pools)
+        self.busy = [0] * len(self._pools)  # requests under way, by pool
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
         # When all are full, the first one makes it wait for a connection, at most the pool time-out.
-        index = next((n for n, busy in enumerate(self._busy) if busy < _POOL), 0)
-        self._busy[index] += 1
+        index = next((n for n, busy in enumerate(self.busy) if busy < _POOL), 0)
+        self.busy[index] += 1
         try:
             response = await self._pools[index].handle_async_request(request)
         except BaseException:
-            self._busy[index] -= 1
+            self.busy[index] -= 1
             raise
         if isinstance(response.stream, httpx2.AsyncByteStream):
             response.stream = _Counted(response.stream, lambda: self._leave(index))
         return response
 
     def _leave(self, index: int) -> None:
-        self._busy[index] -= 1
+        self.busy[index] -= 1
 
     async def aclose(self) -> None:
         for pool in self._pools:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from openai import AsyncOpenAI
 
-from bot.engines.errors import AssistantGone, translated
+from bot.engines.errors import AssistantGone, not_assistants, translated
 from bot.errors import Misconfigured, Rejected, ThreadGone
 
 _SHOWN = 5  # model ids in a sentence
@@ -16,9 +16,9 @@ async def probe(client: AsyncOpenAI, where: str, model: str | None) -> None:
         with translated():
             page = await client.beta.assistants.list(limit=1)
     except (ThreadGone, AssistantGone, Rejected) as exc:
-        raise _not_assistants(where) from exc
+        raise not_assistants(where) from exc
     if not isinstance(getattr(page, "data", None), list):
-        raise _not_assistants(where)
+        raise not_assistants(where)
     if model is None:
         return
     try:
@@ -31,10 +31,3 @@ async def probe(client: AsyncOpenAI, where: str, model: str | None) -> None:
         raise Misconfigured(
             f"The engine at {where} offers no model {model!r} but {names}: set THREADBOT_MODEL."
         )
-
-
-def _not_assistants(where: str) -> Misconfigured:
-    return Misconfigured(
-        f"The server at {where} does not speak the Assistants API: "
-        "set OPENAI_BASE_URL to one that does, or THREADBOT_ENGINE=responses."
-    )

@@ -70,16 +70,17 @@ class Streaming:
                 yield await self._files.named(event)
 
 
-async def _batches(response: httpx2.Response) -> AsyncGenerator[list[Frame], None]:
+def _batches(response: httpx2.Response) -> AsyncGenerator[list[Frame], None]:
     if response.headers.get("content-type", "").startswith("application/json"):
-        # A server that cannot stream answers with the run; the rest is polled.
-        await response.aread()
-        with contextlib.suppress(ValueError):
-            yield [("thread.run.created", response.json())]
-        return
-    async with aclosing(frames(response.aiter_bytes())) as batches:
-        async for batch in batches:
-            yield batch
+        return _answered(response)
+    return frames(response.aiter_bytes())
+
+
+async def _answered(response: httpx2.Response) -> AsyncGenerator[list[Frame], None]:
+    """A server that cannot stream answers with the run; the rest is polled."""
+    await response.aread()
+    with contextlib.suppress(ValueError):
+        yield [("thread.run.created", response.json())]
 
 
 def _told(batch: list[Frame], reply: Reply) -> Iterator[Event]:

@@ -605,6 +605,16 @@ async def test_a_cancel_without_end_is_given_up(server: ScriptedEngine, thread: 
     assert 10 <= now < 12
 
 
+async def test_a_cancel_is_asked_again_when_the_server_fumbled(
+    server: ScriptedEngine, engine: Engine, thread: ThreadRef
+) -> None:
+    server.script(Script((Say("one"), Wait("never"))))
+    server.fault(Fault("POST", "/cancel", 500, times=2))
+    async with aclosing(engine.run(thread, [Input("Hi")], ASSISTANT, turn="1")) as events:
+        await engine.cancel(run_of(await until_text(events)))
+    assert server.runs[-1].body["status"] == "cancelled"
+
+
 async def test_cancelling_in_a_thread_that_is_gone_is_fine(engine: Engine) -> None:
     await engine.cancel(RunRef("thread_gone", "run_gone"))
 
@@ -627,3 +637,13 @@ async def test_the_check_knows_a_server_without_assistants(server: ScriptedEngin
     server.fault(Fault("GET", "/assistants", 404, envelope("Not found"), times=2))
     with pytest.raises(Misconfigured, match="does not speak the Assistants API"):
         await engine.check()
+
+
+@pytest.mark.parametrize("path", ["/threads$", "/assistants$"])
+async def test_a_server_without_assistants_is_no_passing_trouble(
+    server: ScriptedEngine, engine: Engine, thread: ThreadRef, path: str
+) -> None:
+    for method in ("GET", "POST"):
+        server.fault(Fault(method, path, 404, envelope("Invalid URL (POST /v1/assistants)")))
+    with pytest.raises(Misconfigured, match="does not speak the Assistants API"):
+        await said(engine, await engine.create_thread([]))

@@ -40,6 +40,7 @@ class ScriptedEngine:
         self.assistants: dict[str, Body] = {}
         self.threads: dict[str, ThreadState] = {}
         self.files: dict[str, tuple[Body, bytes]] = {}
+        self.peers: set[object] = set()  # the client's end of every connection
         self.poll_after_ms: int | None = None
         self._port = port
         self._key = key
@@ -110,6 +111,8 @@ class ScriptedEngine:
         if path.startswith("/_control"):
             return await handler(request)
         self.calls.append((request.method, path))
+        if request.transport is not None:
+            self.peers.add(request.transport.get_extra_info("peername"))
         if self._key is not None and request.headers.get("Authorization") != f"Bearer {self._key}":
             return error(401, "Incorrect API key provided.", code="invalid_api_key")
         fault = next(
