@@ -29,7 +29,6 @@ from bot.errors import Misconfigured
 from bot.redis_url import RedisUrl
 
 EngineKind = Literal["assistants", "responses"]
-CONFIG_FILE = Path("threadbot.toml")
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,7 +169,7 @@ class Settings(BaseSettings):
         env_file=".env", env_ignore_empty=True, frozen=True, extra="ignore", hide_input_in_errors=True
     )
 
-    redis: Annotated[InstanceOf[RedisUrl] | None, NoDecode, BeforeValidator(_redis)] = Field(
+    redis_url: Annotated[InstanceOf[RedisUrl] | None, NoDecode, BeforeValidator(_redis)] = Field(
         None, alias="REDIS_URL", exclude=True
     )
     openai_api_key: Key | None = Field(None, alias="OPENAI_API_KEY")

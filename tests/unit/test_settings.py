@@ -42,7 +42,7 @@ def problems() -> tuple[str, ...]:
 
 def test_an_empty_environment_is_enough() -> None:
     settings = load_settings()
-    assert settings.redis is None
+    assert settings.redis_url is None
     assert settings.data == Path(".threadbot")
     assert settings.http == Address("127.0.0.1", 8080)
     assert settings.slack_api_url == "https://slack.com/api"
