@@ -22,7 +22,8 @@ def calculate(text: str) -> str | None:
         return None
     try:
         return str(_value(ast.parse(text.strip().rstrip("=?").strip(), mode="eval").body))
-    except (ArithmeticError, ValueError, SyntaxError, RecursionError, MemoryError):
+    # SystemError: Python 3.11 on nesting too deep for it (python/cpython#106905).
+    except (ArithmeticError, ValueError, SyntaxError, RecursionError, MemoryError, SystemError):
         return None
 
 
