@@ -53,7 +53,7 @@ class _Refused:
         retry_after = None
         if status == 429 or code in ("ratelimited", "rate_limited"):
             header = str(getattr(response, "headers", {}).get("Retry-After", ""))
-            retry_after = min(float(header), 300.0) if header.isdecimal() else 1.0
+            retry_after = min(max(float(header), 0.5), 300.0) if header.isdecimal() else 1.0
         return cls(status, body, code, retry_after)
 
 

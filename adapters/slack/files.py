@@ -7,7 +7,7 @@ login page and 200. Out: getUploadURLExternal, POST, completeUploadExternal.
 from __future__ import annotations
 
 import io
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -37,7 +37,7 @@ class Files:
         self._api = api
         self._max_download = max_download
 
-    async def fetch(self, attachment: Attachment) -> AsyncIterator[bytes]:
+    async def fetch(self, attachment: Attachment) -> AsyncGenerator[bytes, None]:
         if not attachment.url:  # Slack Connect: the event had only the id
             answer = await self._api.call("files.info", repeatable=True, patience=1.0, file=attachment.id)
             attachment = read_attachment(attachment.id, answer.get("file") or {})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Any
 
 from adapters.slack import wire
@@ -125,7 +125,7 @@ class SlackOutlet:
     async def upload(self, turn: Turn, name: str, media_type: str, content: bytes) -> str:  # noqa: ARG002 - Slack looks itself
         return await self._files.upload(turn, name, content)
 
-    def fetch(self, attachment: Attachment) -> AsyncIterator[bytes]:
+    def fetch(self, attachment: Attachment) -> AsyncGenerator[bytes, None]:
         return self._files.fetch(attachment)
 
     async def history(self, message: Message, limit: int) -> tuple[Message, ...]:
