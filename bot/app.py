@@ -11,7 +11,7 @@ import fcntl
 import itertools
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,6 +22,7 @@ from bot.conversation import Conversation
 from bot.errors import Misconfigured, ThreadbotError
 from bot.http import serve_http
 from bot.mailbox import RedisMailroom
+from bot.places import private_folder, socket_path
 from bot.platforms import heard, platforms_of
 from bot.ports import Engine, Mailroom, Outlet
 from bot.redis_client import check as check_redis
@@ -34,6 +35,8 @@ from bot.worker import Worker
 
 if TYPE_CHECKING:
     from bot.local.server import LocalApi
+
+LAST_WORDS_SECONDS = 2.0  # for a turn to end whose answer the user has seen
 
 # --- the ways to run it --------------------------------------------------------------------------------------------
 
@@ -74,15 +77,19 @@ async def demo(settings: Settings) -> None:
     switchboard = load(settings.config, model=settings.model)
     async with AsyncExitStack() as house:
         folder = house.enter_context(_folder_of_our_own(settings.data))
-        redis = await house.enter_async_context(embedded_redis(folder))
+        url = RedisUrl.parse((await house.enter_async_context(embedded_redis(folder))).url)
+        async with connect(url) as redis:
+            await redis.flushall()  # a conversation in a terminal ends with it
         engine = await house.enter_async_context(_embedded_engine(settings))
-        url = RedisUrl.parse(redis.url)
         mailroom, worker = await house.enter_async_context(
             _core(url, switchboard, engine, {"console": outlet})
         )
+        assert worker is not None
         async with _leaving_together() as parts:
-            working = parts.create_task(_required(worker).run(), name="worker")
+            working = parts.create_task(worker.run(), name="worker")
             await gateway.run(mailroom)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(worker.idle(), LAST_WORDS_SECONDS)
             working.cancel()
 
 
@@ -163,7 +170,8 @@ async def _embedded_engine(settings: Settings) -> AsyncIterator[Engine]:
     from bot.embedded import embedded_api
     from bot.engines.assistants import AssistantsEngine
 
-    async with embedded_api(lambda: _api(settings, frozenset()), settings.data) as socket:
+    socket = socket_path(private_folder(settings.data, "local-api"), "api.sock")
+    async with embedded_api(lambda: _api(settings, frozenset()), socket):
         engine = AssistantsEngine(
             base_url="http://local/v1", api_key="local", uds=socket, model=settings.model
         )
@@ -178,7 +186,7 @@ def _api(settings: Settings, keys: frozenset[str]) -> LocalApi:
 
     key = settings.model_key
     return LocalApi(
-        data=settings.data,
+        data=private_folder(settings.data, "local-api"),
         model=settings.model,
         model_url=settings.model_url,
         model_key=key.get_secret_value() if key else None,
@@ -212,8 +220,3 @@ async def _leaving_together() -> AsyncIterator[asyncio.TaskGroup]:
         while isinstance(first, BaseExceptionGroup):
             first = first.exceptions[0]
         raise first from failures
-
-
-def _required(worker: Worker | None) -> Worker:
-    assert worker is not None
-    return worker

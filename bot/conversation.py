@@ -16,7 +16,7 @@ from bot.answer import Answer
 from bot.consultation import Consultation, asked
 from bot.delivery import Delivery, Pace
 from bot.domain import Assistant, Exchange, RunEnded, ThreadKey, Turn, TurnOutcome, Upload
-from bot.errors import Ambiguous, LeaseLost, Rejected, ThreadbotError
+from bot.errors import Ambiguous, LeaseLost, Misconfigured, Rejected, ThreadbotError
 from bot.ports import Clock, Desk, Engine, Outlet
 from bot.record import Record
 from bot.silence import Silence, Silenced
@@ -34,6 +34,7 @@ ENDINGS = {
     "refused": "_The model declined to answer this._",
 }
 WORDLESS = "_The assistant ended without an answer; please ask again._"
+MISCONFIGURED = "_I am not set up correctly, so I can't answer; my operator finds the reason in the log._"
 BROKEN = "_Something went wrong on my side; please ask again. In the operator's log this is turn {}._"
 
 
@@ -74,7 +75,9 @@ class Conversation:
         except ThreadbotError as error:
             outcome = "failed"
             _log.error("turn.undeliverable", thread=str(turn.thread), turn=turn.id, reason=str(error))
-        await outlet.activity(record.turn, None, working=False)  # not for who takes over: there the work goes on
+        await outlet.activity(
+            record.turn, None, working=False
+        )  # not for who takes over: there the work goes on
         turn, first = record.turn, delivery.first_shown_at
         _log.info(
             f"turn.{outcome}",
@@ -139,6 +142,9 @@ class _Story:
             return "stopped", STOPPED
         except Rejected as error:
             return "failed", error.user_text
+        except Misconfigured as error:
+            _log.error("turn.misconfigured", thread=str(self._record.turn.thread), reason=str(error))
+            return "failed", MISCONFIGURED
         except ThreadbotError:
             raise
         except Exception:  # noqa: BLE001 - the user gets a sentence for every bug, the operator its trace

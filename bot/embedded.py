@@ -21,8 +21,8 @@ TURN_SECONDS = 0.5  # how often a waiting process looks whether the serving one 
 
 
 @asynccontextmanager
-async def embedded_api(api: Callable[[], LocalApi], socket: Path) -> AsyncIterator[Path]:
-    """Serve the API on the socket, now or as soon as nobody else does; yields the socket to connect to."""
+async def embedded_api(api: Callable[[], LocalApi], socket: Path) -> AsyncIterator[None]:
+    """Serve the API on the socket, now or as soon as nobody else does; it answers from the start."""
     serving = AsyncExitStack()
 
     async def try_to_serve() -> bool:
@@ -41,11 +41,11 @@ async def embedded_api(api: Callable[[], LocalApi], socket: Path) -> AsyncIterat
 
     async with serving:
         if await try_to_serve():
-            yield socket
+            yield
             return
         waiting = asyncio.create_task(wait_to_serve(), name="wait to serve the local API")
         try:
-            yield socket
+            yield
         finally:
             waiting.cancel()
             await asyncio.wait({waiting})

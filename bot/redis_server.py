@@ -16,11 +16,8 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
-import hashlib
 import os
 import shutil
-import stat
-import tempfile
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
@@ -29,13 +26,13 @@ from pathlib import Path
 import structlog
 
 from bot.errors import Misconfigured
+from bot.places import private_folder, socket_path
 
 log = structlog.get_logger()
 
 POLL_SECONDS = 0.01
 START_SECONDS = 30.0  # loading a large append-only file takes its time; the server answers LOADING meanwhile
 STOP_SECONDS = 10.0
-SOCKET_PATH_BYTES = 100  # sun_path holds 104 bytes on macOS, 108 on Linux (unix(7))
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,35 +100,8 @@ def server_binary() -> Path:
 
 
 def _place(data: Path) -> EmbeddedRedis:
-    folder = data.absolute() / "redis"
-    try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        folder = folder.resolve()
-        socket = folder / "redis.sock"
-        if len(os.fsencode(socket)) > SOCKET_PATH_BYTES:
-            socket = _private_temp(folder) / "redis.sock"
-    except OSError as error:
-        raise Misconfigured(
-            f"The data folder {data} cannot be used ({error.strerror}): set THREADBOT_DATA to a folder that "
-            "this user may write."
-        ) from error
-    return EmbeddedRedis(folder, socket)
-
-
-def _private_temp(folder: Path) -> Path:
-    """A short folder that stands for a long one: the same for every process of this user, nobody else's."""
-    name = hashlib.sha256(os.fsencode(folder)).hexdigest()[:12]
-    short = Path(tempfile.gettempdir()) / f"threadbot-{os.getuid()}-{name}"
-    short.mkdir(mode=0o700, exist_ok=True)
-    facts = short.lstat()
-    if not stat.S_ISDIR(facts.st_mode) or facts.st_uid != os.getuid() or facts.st_mode & 0o077:
-        raise Misconfigured(
-            f"{short} is not private to this user: remove it, or set THREADBOT_DATA to a shorter path."
-        )
-    return short
-
-
-# --- locks -------------------------------------------------------------------------------------------------------
+    folder = private_folder(data, "redis")
+    return EmbeddedRedis(folder, socket_path(folder, "redis.sock"))
 
 
 @contextmanager

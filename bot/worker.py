@@ -80,9 +80,10 @@ class Worker:
         self._turns: asyncio.TaskGroup | None = None
         self._leaving = False
 
-    @property
-    def answering(self) -> int:
-        return len(self._held)
+    async def idle(self) -> None:
+        """Wait until no thread is held."""
+        while self._held:
+            await self._clock.sleep(AWAY_SECONDS / 50)
 
     async def run(self) -> None:
         """Work until cancelled; then every held thread is handed over."""

@@ -28,7 +28,7 @@ from bot.domain import (
     ToolCall,
     Turn,
 )
-from bot.errors import Ambiguous, LeaseLost, Rejected, Retryable, RunFailed, ThreadBusy, ThreadGone
+from bot.errors import Ambiguous, LeaseLost, Misconfigured, Rejected, Retryable, RunFailed, ThreadBusy, ThreadGone
 from bot.silence import Silence
 from tests.fakes.mind import Mind, Step, says
 from tests.fakes.screen import FakeClock, Notebook, Processed, Screen
@@ -229,6 +229,12 @@ async def test_a_bug_becomes_one_sentence_without_its_trace() -> None:
     text = await Rig([RunStarted(RUN), TextDelta("m1", "half"), ZeroDivisionError("secret")]).answer()
     assert text.startswith("half\n\n_Something went wrong")
     assert "secret" not in text
+
+
+async def test_a_wrong_setting_of_the_engine_is_told_without_its_details() -> None:
+    text = await Rig([Misconfigured("OPENAI_API_KEY is refused")]).answer()
+    assert "not set up correctly" in text
+    assert "KEY" not in text
 
 
 async def test_a_platform_that_refuses_everything_does_not_crash_the_worker() -> None:
