@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import Any
 
 from openai import AsyncOpenAI
 
 from bot.domain import Assistant
 from bot.engines.errors import AssistantGone, not_assistants, translated
-from bot.errors import Misconfigured, ThreadGone
+from bot.errors import Misconfigured, Rejected, ThreadGone
 
 VERSION = "threadbot_version"  # metadata key
 _PAGES = 10  # of 100; with more foreign assistants than that we make a new one, which is fine
@@ -24,13 +25,14 @@ class Definitions:
 
     def __init__(self, client: AsyncOpenAI, model: str | None, where: str) -> None:
         self._assistants = client.beta.assistants
+        self._models = client.models
         self._model = model
         self._where = where
         self._known: dict[tuple[str, str], str] = {}
         self._syncing = asyncio.Lock()
 
     async def id(self, assistant: Assistant) -> str:
-        key = (assistant.version, self._model_of(assistant))
+        key = (assistant.version, await self._model_of(assistant))
         if (known := self._known.get(key)) is not None:
             return known
         async with self._syncing:
@@ -39,15 +41,22 @@ class Definitions:
             return self._known[key]
 
     def forget(self, assistant: Assistant) -> None:
-        self._known.pop((assistant.version, self._model_of(assistant)), None)
+        for key in [key for key in self._known if key[0] == assistant.version]:
+            del self._known[key]
 
-    def _model_of(self, assistant: Assistant) -> str:
-        model = assistant.model or self._model
-        if not model:
+    async def _model_of(self, assistant: Assistant) -> str:
+        """Named by the definition or by the operator, else the only one there is (as on the embedded server)."""
+        if model := assistant.model or self._model:
+            return model
+        offered: list[str] = []
+        with contextlib.suppress(ThreadGone, AssistantGone, Rejected, AttributeError), translated():
+            offered = [found.id for found in (await self._models.list()).data or ()]
+        if len(offered) != 1:
             raise Misconfigured(
                 f"The assistant {assistant.key!r} has no model: set THREADBOT_MODEL, or `model` in its table."
             )
-        return model
+        self._model = offered[0]
+        return self._model
 
     async def _sync(self, assistant: Assistant, version: str, model: str) -> str:
         try:

@@ -3,34 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
 from pathlib import Path
 
 import pytest
 
-from bot.domain import Event, Input, RunEnded, ThreadRef
+from bot.domain import RunEnded
 from bot.engines.assistants import AssistantsEngine
 from bot.local.server import LocalApi, serve
-from tests.contract.engine_contract import ASSISTANT, texts, told
-from tests.contract.engine_worlds import KEY, ScriptedBrain, engine_on
+from tests.contract.engine_contract import texts
+from tests.contract.engine_faults.kit import said
+from tests.contract.engine_worlds import ScriptedBrain
 from tests.fakes.engine import Raw, Say, Script, ScriptedEngine, Wait
-
-
-@pytest.fixture
-async def server() -> AsyncGenerator[ScriptedEngine, None]:
-    async with ScriptedEngine(key=KEY) as server:
-        yield server
-
-
-@pytest.fixture
-async def engine(server: ScriptedEngine) -> AsyncGenerator[AssistantsEngine, None]:
-    engine = engine_on(server.base_url)
-    yield engine
-    await engine.close()
-
-
-async def said(engine: AssistantsEngine, thread: ThreadRef) -> list[Event]:
-    return await told(engine.run(thread, [Input("Hi")], ASSISTANT, turn="1"))
 
 
 async def test_a_quiet_house_uses_one_connection(server: ScriptedEngine, engine: AssistantsEngine) -> None:
