@@ -97,28 +97,46 @@ Event = MutableMapping[str, Any]
 Processor = Callable[[Any, str, Event], Any]
 
 
-def _hide_secret_fields(_logger: Any, _method: str, event: Event) -> Event:
-    for key, value in event.items():
-        if SECRET_KEY.search(key) and not isinstance(value, bool | int | float | None):
-            event[key] = HIDDEN
-    return event
+def _redact_values(_logger: Any, _method: str, event: Event) -> Event:
+    """Before rendering, where a value still has its edges: in JSON a line break becomes a letter."""
+    return {key: HIDDEN if _names_secret(key, value) else _redacted(value) for key, value in event.items()}
+
+
+def _names_secret(key: str, value: Any) -> bool:
+    return bool(SECRET_KEY.search(key)) and not isinstance(value, bool | int | float | None)
+
+
+def _redacted(value: Any) -> Any:
+    match value:
+        case str():
+            return redact(value)
+        case dict():
+            return {
+                key: HIDDEN if _names_secret(str(key), each) else _redacted(each)
+                for key, each in value.items()
+            }
+        case tuple():  # also exc_info, which stays what it is
+            return tuple(_redacted(each) for each in value)
+        case list() | set() | frozenset():
+            return [_redacted(each) for each in value]
+    return value
 
 
 def _redact_line(_logger: Any, _method: str, line: Any) -> str:
     return redact(line.decode() if isinstance(line, bytes) else str(line))
 
 
-# Traceback text only: no values of local variables, which hold messages and tokens.
 COMMON: list[Processor] = [
     structlog.processors.TimeStamper(fmt="iso", utc=True, key="time"),
-    _hide_secret_fields,
 ]
 
 
 def _renderers(*, pretty: bool) -> list[Processor]:
+    """Tracebacks as plain text: rich ones show local variables, which hold messages and tokens."""
     if pretty:
         console = structlog.dev.ConsoleRenderer(
             colors=True, timestamp_key="time", exception_formatter=structlog.dev.plain_traceback
         )
-        return [console, _redact_line]
-    return [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(), _redact_line]
+        return [_redact_values, console, _redact_line]
+    json = structlog.processors.JSONRenderer()
+    return [structlog.processors.format_exc_info, _redact_values, json, _redact_line]
