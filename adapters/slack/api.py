@@ -73,7 +73,7 @@ class Api:
     """
 
     def __init__(
-        self, *, token: str, api_url: str = API_URL, clock: Clock | None = None, timeout: float = 30.0
+        self, *, token: str, api_url: str = API_URL, clock: Clock | None = None, timeout: float = 15.0
     ) -> None:
         self.url = api_url if api_url.endswith("/") else api_url + "/"
         self.token = token

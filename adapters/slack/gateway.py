@@ -72,9 +72,13 @@ class SlackGateway:
 
     async def check(self) -> None:
         """Raise Misconfigured with every problem of tokens and scopes at once, Retryable when Slack is away."""
-        await self._identify()
-        if self._sockets is not None:
-            await self._sockets.address()
+        try:
+            await self._identify()
+            if self._sockets is not None:
+                await self._sockets.address()
+        finally:
+            if not self._hearing:
+                await self._api.close()
 
     async def run(self, mailroom: Mailroom) -> None:
         try:
@@ -91,6 +95,7 @@ class SlackGateway:
             raise
         finally:
             self._hearing = False
+            self._bolt = None  # it holds the session
             await self._api.close()
 
     def healthy(self) -> bool:
@@ -118,7 +123,7 @@ class SlackGateway:
 
     async def _dispatch(self, payload: dict[str, Any], headers: dict[str, str]) -> tuple[int, str]:
         """Through bolt, without its signature check: sockets need none and `http` has done it."""
-        if self._us is None:
+        if not self._hearing:
             return 503, ""
         try:
             request = AsyncBoltRequest(body=payload, headers=dict(headers), mode="socket_mode")

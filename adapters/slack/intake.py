@@ -46,7 +46,7 @@ class Intake:
         self._lanes: dict[ThreadKey, _Lane] = {}
         self._kept: dict[Deed, float] = {}  # deed -> when to give up; in order of arrival
         self._wake = asyncio.Event()
-        self._gestures: dict[str, None] = {}
+        self._gestures: dict[Stop, None] = {}
 
     def open(self, mailroom: Mailroom) -> None:
         self._mailroom = mailroom
@@ -124,10 +124,10 @@ class Intake:
                 await mailroom.amend(thread, message_id, text)
             case Withdraw(thread, message_id):
                 await mailroom.withdraw(thread, message_id)
-            case Stop(thread, gesture):
-                if gesture not in self._gestures:  # a redelivered stop must not end the next answer
+            case Stop(thread):
+                if deed not in self._gestures:  # a redelivered stop must not end the next answer
                     await mailroom.stop(thread)
-                    self._remember(gesture)
+                    self._remember(deed)
             case Feedback(thread, post, author, good):
                 await mailroom.feedback(thread, post, author, good=good)
             case _:
@@ -141,7 +141,7 @@ class Intake:
             message, author=replace(message.author, name=await self._names.learn(message.author.id))
         )
 
-    def _remember(self, gesture: str) -> None:
+    def _remember(self, gesture: Stop) -> None:
         if len(self._gestures) >= _GESTURES:
             del self._gestures[next(iter(self._gestures))]
         self._gestures[gesture] = None

@@ -26,6 +26,7 @@ _BLOCKS_REFUSED = frozenset(
     {"invalid_blocks", "invalid_blocks_format", "msg_blocks_too_long", "msg_too_long"}
 )
 _STREAMS = frozenset({"streaming_state_conflict"})
+_NO_THREAD = frozenset({"thread_not_found"})  # its first message was deleted: there is nothing to see
 _PAGES = 10
 _PAGE = 200
 
@@ -136,7 +137,7 @@ class SlackOutlet:
             return ()
         us = await self._api.us()
         answer = await self._api.call(
-            "conversations.replies", repeatable=True, patience=1.0, channel=message.thread.channel,
+            "conversations.replies", repeatable=True, expect=_NO_THREAD, patience=1.0, channel=message.thread.channel,
             ts=message.thread.root, latest=message.id, limit=_PAGE,
         )  # fmt: skip
         said = (wire.spoken(item, message.thread, us) for item in answer.get("messages") or ())
@@ -166,7 +167,7 @@ class SlackOutlet:
         page: Answer = {}
         for _ in range(_PAGES):
             answer = await self._api.call(
-                "conversations.replies", repeatable=True, patience=1.0, channel=thread.channel, ts=thread.root,
+                "conversations.replies", repeatable=True, expect=_NO_THREAD, patience=1.0, channel=thread.channel, ts=thread.root,
                 oldest=oldest, inclusive="true", include_all_metadata="true", limit=_PAGE,
                 **page,
             )  # fmt: skip

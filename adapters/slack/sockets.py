@@ -165,7 +165,7 @@ def _envelope(frame: aiohttp.WSMessage) -> dict[str, Any]:
         return {}
     try:
         envelope = json.loads(frame.data)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return envelope if isinstance(envelope, dict) else {}
 

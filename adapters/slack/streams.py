@@ -36,6 +36,16 @@ _PERSON_REFUSED = frozenset(
         "invalid_recipient",
     }
 )
+_NOT_HERE = frozenset(
+    {
+        "thread_not_found",
+        "channel_not_found",
+        "not_in_channel",
+        "is_archived",
+        "msg_too_long",
+        "msg_blocks_too_long",
+    }
+)
 _CLOSED = frozenset({"message_not_in_streaming_state", "streaming_state_conflict"})
 
 
@@ -79,7 +89,7 @@ class Streams:
         try:
             answer = await self._api.call(
                 "chat.startStream",
-                expect=_WORKSPACE_REFUSES | _PERSON_REFUSED,
+                expect=_WORKSPACE_REFUSES | _PERSON_REFUSED | _NOT_HERE,
                 channel=thread.channel,
                 thread_ts=thread.root,
                 markdown_text=shown,
@@ -92,8 +102,10 @@ class Streams:
             self._refuse(thread.channel)
             return None
         if not answer.get("ok"):
-            self._refuse(author.id if answer.get("error") in _PERSON_REFUSED else "*")
-            _log.info("slack.no_stream", error=str(answer.get("error")))
+            code = str(answer.get("error"))
+            _log.info("slack.no_stream", error=code)
+            if code not in _NOT_HERE:
+                self._refuse(author.id if code in _PERSON_REFUSED else "*")
             return None
         post = Post(str(answer["ts"]), "stream")
         self._forget_old(now)

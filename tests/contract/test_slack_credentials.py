@@ -73,5 +73,3 @@ async def test_a_good_set_up_passes_the_check() -> None:
         fresh = gateway(slack)
         with pytest.raises(Retryable):
             await fresh.check()
-        await ears._api.close()
-        await fresh._api.close()

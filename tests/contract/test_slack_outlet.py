@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import tracemalloc
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import Any
@@ -456,3 +457,34 @@ async def test_history_is_what_was_said_before_with_who_said_it(
     assert [message.text for message in await outlet.history(later.messages[0], 1)] == [before[2].text]
     assert await outlet.history(turn.messages[0], 15) == ()
     assert slack.count("conversations.replies") == 2
+
+
+async def test_a_thread_whose_first_message_is_gone_has_no_past(
+    slack: SlackServer, outlet: SlackOutlet
+) -> None:
+    turn = asked(slack)
+    slack.faults.add("conversations.replies", "error:thread_not_found", times=2)
+    assert await outlet.find(replace(turn, posts=(Post("1.1", "message"),))) == (Post("1.1", "message"),)
+    assert await outlet.history(replace(turn.messages[0], opens=False), 15) == ()
+
+
+# -- many at once ---------------------------------------------------------------------------------------------------
+
+
+async def test_two_thousand_open_streams_cost_no_task_and_little_memory(slack: SlackServer) -> None:
+    outlet = SlackOutlet(bot_token=slack.bot_token, api_url=slack.api_url, starts_per_minute=10_000)
+    turns = [asked(slack) for _ in range(2_000)]
+    tasks = len(asyncio.all_tasks())
+    tracemalloc.start()
+    posts = [await outlet.open(turn, "word " * 2_000, "live") for turn in turns]
+    grown = sum(
+        stat.size
+        for stat in tracemalloc.take_snapshot().statistics("filename")
+        if "adapters/slack/streams" in stat.traceback[0].filename
+    )
+    tracemalloc.stop()
+    assert {post.kind for post in posts} == {"stream"}
+    assert len(outlet._streams) == 2_000
+    assert len(asyncio.all_tasks()) <= tasks + 5  # the fake's connections
+    assert grown < 2_000 * 1_000
+    await outlet.close()
