@@ -1,5 +1,6 @@
 """A scripted Assistants v2 server for faults and for benches."""
 
+from tests.fakes.engine.answers import envelope
 from tests.fakes.engine.script import (
     Call,
     CloseMessage,
@@ -16,7 +17,7 @@ from tests.fakes.engine.script import (
     Wait,
     said,
 )
-from tests.fakes.engine.server import ScriptedEngine, envelope
+from tests.fakes.engine.server import ScriptedEngine
 
 __all__ = [
     "Call",
