@@ -11,8 +11,7 @@ from bot.local.wire import new_id
 OFFLINE_MODEL = "offline-demo"
 LABEL = "Offline demo brain:"
 _HOW = (
-    "There is no model behind me. Set THREADBOT_MODEL_URL to any OpenAI-compatible server,"
-    " or OPENAI_API_KEY, for real answers."
+    "There is no model behind me. Set THREADBOT_MODEL_URL to any OpenAI-compatible server for real answers."
 )
 _CALL = re.compile(r"\bcall\s+([\w-]+)\s*(?=\{)", re.IGNORECASE)
 _ASKS_BACK = re.compile(

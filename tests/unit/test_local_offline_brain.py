@@ -29,7 +29,6 @@ async def test_it_says_what_it_is_and_how_to_get_a_model() -> None:
     assert answer.startswith(LABEL)
     assert "“How do I bake bread?”" in answer
     assert "THREADBOT_MODEL_URL" in answer
-    assert "OPENAI_API_KEY" in answer
 
 
 async def test_it_says_the_same_every_time_word_by_word() -> None:
