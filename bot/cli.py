@@ -89,13 +89,7 @@ def manifest_slack(
 
 def main() -> NoReturn:
     try:
-        cli(standalone_mode=False)
-    except typer.Exit as done:
-        sys.exit(done.exit_code)
-    except typer.Abort:
-        sys.exit(130)
-    except typer.BadParameter as error:
-        _fail(2, error.format_message())
+        cli()
     except Misconfigured as error:
         _fail(2, *error.problems)
     except ThreadbotError as error:
