@@ -55,7 +55,9 @@ async def connect(
 ) -> AsyncIterator[RedisClient]:
     """A client for the life of the context; connects at the first command, `connections` at most at a time.
 
-    `patience` is how many seconds a command waits for a Redis that is away; cancel it to wait less.
+    `patience` is how many seconds a command waits for a Redis that is away; cancel it to wait less. What redis-py does
+    on a connection of its own, `pipeline()` and `pubsub()`, neither waits nor speaks our errors: for pipelines there
+    is `Script.many`.
     """
     client = _client(url, patience, connections)
     try:

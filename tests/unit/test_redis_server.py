@@ -58,7 +58,7 @@ def running(server: EmbeddedRedis) -> int:
 
 async def until(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(20):
-        while not condition():  # noqa: ASYNC110  # another process brings it about
+        while not condition():  # another process brings it about
             await asyncio.sleep(0.01)
 
 
