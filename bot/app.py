@@ -19,7 +19,7 @@ from bot.assistants import Switchboard, load
 from bot.bells import Bells
 from bot.clock import SystemClock
 from bot.conversation import Conversation
-from bot.errors import Misconfigured, ThreadbotError
+from bot.errors import Misconfigured, Retryable, ThreadbotError
 from bot.http import serve_http
 from bot.mailbox import RedisMailroom
 from bot.places import private_folder, socket_path
@@ -53,9 +53,11 @@ async def run(settings: Settings, *, hear: Sequence[str] | None, work: bool) -> 
         for platform in platforms.values():
             house.push_async_callback(platform.outlet.close)
         redis_url = await _redis(settings, house)
-        await check_redis(redis_url)
-        for platform in platforms.values():
-            await platform.check()
+        with _reaching(f"Redis at {redis_url}", "start it, or correct REDIS_URL"):
+            await check_redis(redis_url)
+        for name, platform in platforms.items():
+            with _reaching(name.capitalize(), f"check the network, or {name.upper()}_API_URL"):
+                await platform.check()
         engine = await house.enter_async_context(_engine(settings)) if work else None
         outlets = {name: platform.outlet for name, platform in platforms.items()}
         mailroom, worker = await house.enter_async_context(_core(redis_url, switchboard, engine, outlets))
@@ -159,7 +161,8 @@ async def _engine(settings: Settings) -> AsyncIterator[Engine]:
         base_url=server, api_key=key.get_secret_value() if key else "none", model=settings.model
     )
     try:
-        await engine.check()
+        with _reaching(f"The Assistants server at {server}", "start it, or correct OPENAI_BASE_URL"):
+            await engine.check()
         yield engine
     finally:
         await engine.close()
@@ -207,6 +210,15 @@ def _folder_of_our_own(data: Path) -> Iterator[Path]:
                 continue
             yield folder
             return
+
+
+@contextmanager
+def _reaching(what: str, fix: str) -> Iterator[None]:
+    """Says at the start, in a sentence, what cannot be reached; later the parts wait for it by themselves."""
+    try:
+        yield
+    except Retryable as error:
+        raise Retryable(f"{what} cannot be reached ({error}): {fix}.") from error
 
 
 @asynccontextmanager
