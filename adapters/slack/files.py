@@ -15,7 +15,7 @@ import structlog
 
 from adapters.slack.api import Api
 from adapters.slack.errors import MAYBE_DONE
-from adapters.slack.wire import attachment as read_attachment
+from adapters.slack.fields import attachment as read_attachment
 from bot.domain import Attachment, Turn
 from bot.errors import Ambiguous, Rejected, Retryable
 

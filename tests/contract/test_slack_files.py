@@ -7,8 +7,8 @@ from collections.abc import AsyncIterator
 import pytest
 from aiohttp import web
 
+from adapters.slack.fields import attachment
 from adapters.slack.outlet import SlackOutlet
-from adapters.slack.wire import attachment
 from bot.domain import Attachment
 from bot.errors import Ambiguous, Rejected, Retryable
 from tests.contract.slack_kit import asked
