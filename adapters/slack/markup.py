@@ -15,10 +15,12 @@ _SPOKEN_TO = r"\A\s*<@{bot}(?:\|[^<>]*)?>[\s,:;.!-]*"
 _STOP = re.compile(r"\W*stop\W*", re.IGNORECASE)
 
 
-def readable(text: str, *, bot: str, names: Mapping[str, str]) -> str:
+def readable(text: str, *, bot: str, bot_name: str, names: Mapping[str, str]) -> str:
     """Mentions, channels and links as a person reads them; a mention of the bot at the front is left out."""
     text = re.sub(_SPOKEN_TO.format(bot=re.escape(bot)), "", text)
-    text = _MARKUP.sub(lambda found: _spelled(found[1], names), text)
+    text = _MARKUP.sub(
+        lambda found: f"@{bot_name}" if found[1] == f"@{bot}" else _spelled(found[1], names), text
+    )
     return text.replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&").strip()
 
 

@@ -119,15 +119,6 @@ def spoken(
     return Message(message.id, thread, author, message.text, addressed=False, opens=message.opens)
 
 
-def author_of(payload: object) -> str:
-    """Whose name would be good to know before parsing; empty when the payload tells it or has none."""
-    match payload:
-        case {"event": {"type": "message" | "app_mention", "user": str(user), **event}}:
-            known = fields.profile_name(event.get("user_profile")) or event.get("bot_id")
-            return user if not known and fields.is_id(user) else ""
-    return ""
-
-
 class _Reader:
     def __init__(self, us: Installation, names: Mapping[str, str], allow_external: bool) -> None:
         self._us = us
@@ -194,10 +185,7 @@ class _Reader:
         """Link previews and our own streams change messages too; only a person's edit carries `edited`."""
         message, before = fields.mapping(event, "message"), event.get("previous_message")
         ts = fields.stamp(message, "ts")
-        thread = self._thread(
-            fields.identifier(event, "channel"),
-            fields.root_of(message, ts),
-        )
+        thread = self._thread(fields.identifier(event, "channel"), fields.root_of(message, ts))
         subtype = fields.subtype_of(message)
         if subtype == "tombstone":  # what remains of a deleted message that has replies
             return Withdraw(thread, ts)
@@ -252,4 +240,4 @@ class _Reader:
         return ThreadKey("slack", self._us.team, channel, root)
 
     def _readable(self, raw: str) -> str:
-        return markup.readable(raw, bot=self._us.user, names={self._us.user: self._us.name, **self._names})
+        return markup.readable(raw, bot=self._us.user, bot_name=self._us.name, names=self._names)

@@ -8,7 +8,7 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from adapters.slack.wire import Ignore, Put, author_of, parse, spoken
+from adapters.slack.wire import Ignore, Put, parse, spoken
 from bot.domain import ThreadKey
 from tests.wire.slack_payloads import ALICE, FILE, US, changed, deleted, envelope, mention, message, pressed
 
@@ -60,7 +60,6 @@ def test_no_damage_to_a_payload_raises(data: st.DataObject) -> None:
         elif key in container or isinstance(container, list):
             container[key] = data.draw(JUNK)
     intent = parse(payload, US)
-    assert isinstance(author_of(payload), str)
     if isinstance(intent, Put):
         assert ThreadKey.parse(str(intent.message.thread)) == intent.message.thread
     spoken(payload.get("event"), ThreadKey("slack", "T1", "C1", "1.1"), US)
@@ -71,4 +70,3 @@ def test_no_damage_to_a_payload_raises(data: st.DataObject) -> None:
 def test_nonsense_is_ignored(junk: Any) -> None:
     assert isinstance(parse(junk, US), Ignore)
     assert isinstance(parse({"type": "event_callback", "event": junk}, US), Ignore)
-    assert author_of(junk) == ""

@@ -14,7 +14,6 @@ from adapters.slack.wire import (
     Put,
     Stop,
     Withdraw,
-    author_of,
     parse,
     spoken,
 )
@@ -150,8 +149,6 @@ def test_the_profile_in_the_payload_names_the_author() -> None:
     profile = {"display_name": "", "real_name": "Alice A.", "name": "alice", "team": US.team}
     event = message(f"{AT} hi", user_profile=profile)
     assert put(envelope(event)).author.name == "Alice A."
-    assert author_of(envelope(event)) == ""
-    assert author_of(envelope(message("hi"))) == ALICE
 
 
 @pytest.mark.parametrize("word", ["stop", "STOP", " Stop! ", "stop.", "*stop*", "…stop…"])
