@@ -13,7 +13,16 @@ from typing import Any
 import httpx2
 import openai
 
-from bot.errors import Ambiguous, Misconfigured, Rejected, Retryable, ThreadbotError, ThreadBusy, ThreadGone
+from bot.errors import (
+    Ambiguous,
+    Misconfigured,
+    Rejected,
+    Retryable,
+    RunFailed,
+    ThreadbotError,
+    ThreadBusy,
+    ThreadGone,
+)
 
 QUOTA = "The AI service refuses to answer because its quota is used up. Please tell whoever runs this bot."
 INVALID = "The AI service declined this request. Please rephrase it and ask again."
@@ -70,7 +79,7 @@ def failed(last_error: Mapping[str, Any] | None) -> ThreadbotError:
         return Rejected(INVALID)
     if _is_quota(code, message):
         return Rejected(QUOTA)
-    return Retryable(f"The run failed ({code or 'unknown'}): {message}", retry_after=_named_wait(message))
+    return RunFailed(f"The run failed ({code or 'unknown'}): {message}", retry_after=_named_wait(message))
 
 
 def _connection(exc: Exception, cause: BaseException | None, *, creating: bool) -> ThreadbotError:

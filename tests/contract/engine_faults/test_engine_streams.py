@@ -13,7 +13,7 @@ from bot.domain import (
     ThreadRef,
 )
 from bot.engines.assistants import AssistantsEngine
-from bot.errors import Ambiguous, Rejected, Retryable
+from bot.errors import Ambiguous, Rejected, RunFailed
 from bot.ports import Engine
 from tests.contract.engine_contract import ASSISTANT, texts, told
 from tests.contract.engine_faults.kit import created, outcome, said
@@ -177,7 +177,7 @@ async def test_a_run_that_failed_for_a_passing_reason_is_retryable(
 ) -> None:
     cut = [Cut()] if where == "after a cut" else []
     server.script(Script((Say("so far"), *cut, End("failed", code, message))))
-    with pytest.raises(Retryable) as failed:
+    with pytest.raises(RunFailed) as failed:
         await said(engine, thread)
     assert failed.value.retry_after == wait
 
