@@ -87,6 +87,7 @@ class Worker:
 
     async def run(self) -> None:
         """Work until cancelled; then every held thread is handed over."""
+        _log.info("worker.started")
         async with asyncio.TaskGroup() as loops:
             loops.create_task(self._bells.listen(self._hear), name="hear bells")
             loops.create_task(self._renew(), name="renew leases")
