@@ -54,9 +54,9 @@ class Screen:
 
     def withdraw(self, name: str) -> None:
         """Take a text back where that can be done: what left through a pipe is gone."""
-        if name == self._latest:
-            self._rewrite(self._shown[name], "")
-        self._shown.pop(name, None)
+        shown = self._shown.pop(name, None)
+        if shown is not None and name == self._latest:
+            self._rewrite(shown, "")
 
     def say(self, sentence: str) -> None:
         """Print a line of our own."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +14,7 @@ from slack_sdk.web.async_client import AsyncWebClient
 
 from adapters.slack.errors import MAYBE_DONE, NEVER_SENT, broken, refusal
 from adapters.slack.wire import Installation
+from bot.clock import SystemClock
 from bot.errors import Retryable
 from bot.ports import Clock
 
@@ -55,14 +55,6 @@ class _Refused:
             header = str(getattr(response, "headers", {}).get("Retry-After", ""))
             retry_after = min(max(float(header), 0.5), 300.0) if header.isdecimal() else 1.0
         return cls(status, body, code, retry_after)
-
-
-class SystemClock:
-    def now(self) -> float:
-        return time.monotonic()
-
-    async def sleep(self, seconds: float) -> None:
-        await asyncio.sleep(seconds)
 
 
 class Api:
