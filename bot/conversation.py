@@ -9,13 +9,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping
 from contextlib import aclosing
+from functools import partial
 
 import structlog
 
 from bot.answer import Answer
 from bot.consultation import Consultation, asked
 from bot.delivery import Delivery, Pace
-from bot.domain import Assistant, Exchange, RunEnded, ThreadKey, Turn, TurnOutcome, Upload
+from bot.domain import Assistant, Exchange, FileProduced, RunEnded, Text, ThreadKey, Turn, TurnOutcome, Upload
 from bot.errors import Ambiguous, LeaseLost, Misconfigured, Rejected, ThreadbotError
 from bot.ports import Clock, Desk, Engine, Outlet
 from bot.record import Record
@@ -68,16 +69,21 @@ class Conversation:
         record = Record(turn, desk, self._clock)
         delivery = Delivery(record, outlet, self._paces[turn.thread.platform], self._clock)
         story = _Story(self._engine, outlet, desk, record, delivery, self._clock)
+        working = asyncio.create_task(
+            outlet.activity(turn, None, working=True), name=f"activity {turn.thread}"
+        )
         try:
             outcome = await story.tell(self._assistant_for(turn.thread, turn.messages[0].private), silence)
+            await working
         except LeaseLost:
             raise
         except ThreadbotError as error:
             outcome = "failed"
             _log.error("turn.undeliverable", thread=str(turn.thread), turn=turn.id, reason=str(error))
-        await outlet.activity(
-            record.turn, None, working=False
-        )  # not for who takes over: there the work goes on
+        finally:
+            working.cancel()
+        # Not reached when somebody takes over: there the work goes on.
+        await outlet.activity(record.turn, None, working=False)
         turn, first = record.turn, delivery.first_shown_at
         _log.info(
             f"turn.{outcome}",
@@ -92,7 +98,7 @@ class Conversation:
             tokens_in=story.ended.usage.input_tokens if story.ended else None,
             tokens_out=story.ended.usage.output_tokens if story.ended else None,
         )
-        return turn, Exchange(asked=asked(turn), answered=delivery.text)
+        return turn, Exchange(asked=asked(turn), answered=story.answer.said)
 
 
 class _Story:
@@ -107,13 +113,13 @@ class _Story:
         self._record = record
         self._delivery = delivery
         self._clock = clock
-        self._answer = Answer(record.turn.notices)
+        self.answer = Answer(record.turn.notices)
         self.ended: RunEnded | None = None
 
     async def tell(self, assistant: Assistant, silence: Silence) -> TurnOutcome:
         async with self._delivery:
             outcome, ending = await self._think(assistant, silence)
-            text = "\n\n".join(part for part in (*self._answer.notices, self._answer.said, ending) if part)
+            text = "\n\n".join(part for part in (*self.answer.notices, self.answer.said, ending) if part)
             if outcome == "stopped":
                 await asyncio.gather(self._delivery.finish(text), self._cancel())
             else:
@@ -129,15 +135,17 @@ class _Story:
             desk=self._desk,
             record=self._record,
             assistant=assistant,
-            answer=self._answer,
-            show=lambda: self._delivery.show(self._answer.text),
+            answer=self.answer,
+            show=lambda: self._delivery.show(self.answer.text),
             clock=self._clock,
         )
-        working = asyncio.create_task(self._outlet.activity(self._record.turn, None, working=True))
         try:
+            if silence.asked:
+                await self._recall()
+                return "stopped", STOPPED
             async with silence:
                 self.ended = await consultation.run()
-            return "answered", ENDINGS[self.ended.outcome] or ("" if self._answer.said else WORDLESS)
+            return "answered", ENDINGS[self.ended.outcome] or ("" if self.answer.said else WORDLESS)
         except Silenced:
             return "stopped", STOPPED
         except Rejected as error:
@@ -150,9 +158,20 @@ class _Story:
         except Exception:  # noqa: BLE001 - the user gets a sentence for every bug, the operator its trace
             _log.exception("turn.broken", thread=str(self._record.turn.thread), turn=self._record.turn.id)
             return "failed", BROKEN.format(self._record.turn.id)
-        finally:
-            working.cancel()
-            await asyncio.wait({working})
+
+    async def _recall(self) -> None:
+        """The worker before us was stopped and did not get to say so: what had been said until then?"""
+        run = self._record.turn.run
+        if run is None:
+            return
+        await self._cancel()
+        try:
+            async with asyncio.timeout(CANCEL_SECONDS), aclosing(self._engine.resume(run)) as events:
+                async for event in events:
+                    if isinstance(event, Text):
+                        self.answer.add(event)
+        except (ThreadbotError, TimeoutError) as error:
+            _log.warning("run.not_recalled", thread=str(self._record.turn.thread), reason=str(error))
 
     async def _cancel(self) -> None:
         if run := self._record.turn.run:
@@ -164,17 +183,19 @@ class _Story:
 
     async def _hand_out(self) -> None:
         """Put the files the run made into the thread, each once."""
-        for produced in self._answer.files:
-            turn = self._record.turn
-            if any(upload.file == produced.id for upload in turn.uploads):
-                continue
-            try:
-                async with aclosing(self._engine.download(produced.id)) as chunks:
-                    content = b"".join([chunk async for chunk in chunks])
-                upload = await self._outlet.upload(turn, produced.name, produced.media_type, content)
-            except Ambiguous:
-                upload = ""  # it is there, or it is lost; twice would be worse
-            except Rejected as error:
-                _log.warning("file.rejected", thread=str(turn.thread), reason=error.user_text)
-                upload = ""
-            await self._record.change(uploads=(*turn.uploads, Upload(produced.id, upload)))
+        for produced in self.answer.files:
+            if all(upload.file != produced.id for upload in self._record.turn.uploads):
+                await self._delivery.insist(partial(self._send, produced))
+
+    async def _send(self, produced: FileProduced) -> None:
+        turn = self._record.turn
+        try:
+            async with aclosing(self._engine.download(produced.id)) as chunks:
+                content = b"".join([chunk async for chunk in chunks])
+            upload = await self._outlet.upload(turn, produced.name, produced.media_type, content)
+        except Ambiguous:
+            upload = ""  # it is there, or it is lost; twice would be worse
+        except Rejected as error:
+            _log.warning("file.rejected", thread=str(turn.thread), reason=error.user_text)
+            upload = ""
+        await self._record.change(uploads=(*turn.uploads, Upload(produced.id, upload)))

@@ -131,7 +131,7 @@ class Delivery:
             if not self._writer.cancelled():
                 self._writer.result()
         self._text = text
-        await self._insist(lambda: self._flush(ended=True))
+        await self.insist(lambda: self._flush(ended=True))
 
     async def _write(self) -> None:
         while not self._ending:
@@ -152,7 +152,7 @@ class Delivery:
                 self._calling = False
             self._edited_at = self._clock.now()
 
-    async def _insist(self, act: Callable[[], Awaitable[None]]) -> None:
+    async def insist(self, act: Callable[[], Awaitable[None]]) -> None:
         """Do it until it is done; the platform's wait is obeyed, an hour of refusals is the end."""
         deadline = self._clock.now() + PATIENCE_SECONDS
         for backoff in itertools.chain(BACKOFF_SECONDS, itertools.repeat(BACKOFF_SECONDS[-1])):

@@ -8,10 +8,12 @@ from typing import Any
 from adapters.slack import wire
 from adapters.slack.api import API_URL, Answer, Api
 from adapters.slack.blocks import body, marked, plain_body
+from adapters.slack.credentials import scope_problems
 from adapters.slack.files import MEBIBYTE, Files
 from adapters.slack.presence import Presence
 from adapters.slack.streams import STARTS_A_MINUTE, Streams
 from bot.domain import Attachment, Limits, Message, Post, Stage, ThreadKey, ToolKind, Turn
+from bot.errors import Misconfigured
 from bot.ports import Clock
 
 LIMITS = Limits(
@@ -55,6 +57,12 @@ class SlackOutlet:
     @property
     def limits(self) -> Limits:
         return LIMITS
+
+    async def check(self) -> None:
+        """Raise Misconfigured for a token or scopes that will not do, Retryable when Slack is away."""
+        await self._api.us()
+        if problems := scope_problems(self._api.scopes):
+            raise Misconfigured(*problems)
 
     async def open(self, turn: Turn, text: str, stage: Stage) -> Post:
         if stage == "live" and (post := await self._streams.start(turn, text)) is not None:

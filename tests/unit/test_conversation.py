@@ -28,7 +28,16 @@ from bot.domain import (
     ToolCall,
     Turn,
 )
-from bot.errors import Ambiguous, LeaseLost, Misconfigured, Rejected, Retryable, RunFailed, ThreadBusy, ThreadGone
+from bot.errors import (
+    Ambiguous,
+    LeaseLost,
+    Misconfigured,
+    Rejected,
+    Retryable,
+    RunFailed,
+    ThreadBusy,
+    ThreadGone,
+)
 from bot.silence import Silence
 from tests.fakes.mind import Mind, Step, says
 from tests.fakes.screen import FakeClock, Notebook, Processed, Screen
@@ -98,6 +107,29 @@ async def test_a_stop_that_came_before_the_start_is_obeyed() -> None:
     rig.silence.ask()
     assert await rig.answer() == "_Stopped._"
     assert "run" not in rig.mind.calls
+
+
+async def test_a_worker_that_died_while_stopping_leaves_the_partial_text() -> None:
+    turn = replace(TURN, ref=ThreadRef("mind", "thread_1"), run=RUN, attempt=1, resumed=True, stopped=True)
+    rig = Rig(resumes=([Text("m1", "half an ans"), RunEnded("cancelled")],), turn=turn)
+    rig.silence.ask()
+    assert await rig.answer() == "half an ans\n\n_Stopped._"
+    assert rig.mind.cancelled[0] == RUN
+
+
+async def test_a_file_that_could_not_be_sent_at_once_is_sent_later() -> None:
+    rig = Rig(
+        [
+            RunStarted(RUN),
+            TextDelta("m1", "x"),
+            FileProduced("f1", "c.png", "image/png"),
+            RunEnded("completed"),
+        ]
+    )
+    rig.mind.files["f1"] = b"png"
+    rig.screen.faults.extend([None, Retryable("429", retry_after=3)])
+    await rig.answer()
+    assert rig.screen.uploads == [("c.png", b"png")]
 
 
 async def test_an_ambiguous_start_is_looked_up_and_gone_on_with() -> None:
