@@ -25,6 +25,7 @@ from bot.silence import Silence, Silenced
 _log = structlog.get_logger()
 
 CANCEL_SECONDS = 15.0  # a run that does not end by then is in the next turn's way, which cancels it again
+SETTLE_SECONDS = 2.0
 
 STOPPED = "_Stopped._"
 ENDINGS = {
@@ -120,11 +121,8 @@ class _Story:
         async with self._delivery:
             outcome, ending = await self._think(assistant, silence)
             text = "\n\n".join(part for part in (*self.answer.notices, self.answer.said, ending) if part)
-            if outcome == "stopped":
-                await asyncio.gather(self._delivery.finish(text), self._cancel())
-            else:
-                await self._delivery.finish(text)
-                await self._hand_out()
+            await asyncio.gather(self._delivery.finish(text), self._cancel())
+            await self._hand_out()
         return outcome
 
     async def _think(self, assistant: Assistant, silence: Silence) -> tuple[TurnOutcome, str]:
@@ -139,25 +137,33 @@ class _Story:
             show=lambda: self._delivery.show(self.answer.text),
             clock=self._clock,
         )
+        where = {"thread": str(self._record.turn.thread), "turn": self._record.turn.id}
+        outcome: TurnOutcome = "failed"
         try:
             if silence.asked:
                 await self._recall()
                 return "stopped", STOPPED
-            async with silence:
+            async with silence, asyncio.timeout(assistant.limits.seconds):
                 self.ended = await consultation.run()
-            return "answered", ENDINGS[self.ended.outcome] or ("" if self.answer.said else WORDLESS)
+            outcome, ending = (
+                "answered",
+                ENDINGS[self.ended.outcome] or ("" if self.answer.said else WORDLESS),
+            )
         except Silenced:
-            return "stopped", STOPPED
+            outcome, ending = "stopped", STOPPED
+        except TimeoutError:
+            ending = ENDINGS["expired"]
         except Rejected as error:
-            return "failed", error.user_text
+            ending = error.user_text
         except Misconfigured as error:
-            _log.error("turn.misconfigured", thread=str(self._record.turn.thread), reason=str(error))
-            return "failed", MISCONFIGURED
+            _log.error("turn.misconfigured", reason=str(error), **where)
+            ending = MISCONFIGURED
         except ThreadbotError:
             raise
         except Exception:  # noqa: BLE001 - the user gets a sentence for every bug, the operator its trace
-            _log.exception("turn.broken", thread=str(self._record.turn.thread), turn=self._record.turn.id)
-            return "failed", BROKEN.format(self._record.turn.id)
+            _log.exception("turn.broken", **where)
+            ending = BROKEN.format(self._record.turn.id)
+        return outcome, ending
 
     async def _recall(self) -> None:
         """The worker before us was stopped and did not get to say so: what had been said until then?"""
@@ -174,7 +180,8 @@ class _Story:
             _log.warning("run.not_recalled", thread=str(self._record.turn.thread), reason=str(error))
 
     async def _cancel(self) -> None:
-        if run := self._record.turn.run:
+        """A run that we leave before its end would be in the next turn's way."""
+        if self.ended is None and (run := self._record.turn.run):
             try:
                 async with asyncio.timeout(CANCEL_SECONDS):
                     await self._engine.cancel(run)

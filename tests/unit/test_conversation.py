@@ -109,6 +109,15 @@ async def test_a_stop_that_came_before_the_start_is_obeyed() -> None:
     assert "run" not in rig.mind.calls
 
 
+async def test_a_run_that_takes_too_long_is_ended_with_a_sentence() -> None:
+    rig = Rig([RunStarted(RUN), TextDelta("m1", "half"), asyncio.Event()])
+    rig.conversation._assistant_for = lambda thread, private: replace(
+        ASSISTANT, limits=RunLimits(seconds=0.05)
+    )
+    assert "ran out of time" in await rig.answer()
+    assert rig.mind.cancelled == [RUN]
+
+
 async def test_a_worker_that_died_while_stopping_leaves_the_partial_text() -> None:
     turn = replace(TURN, ref=ThreadRef("mind", "thread_1"), run=RUN, attempt=1, resumed=True, stopped=True)
     rig = Rig(resumes=([Text("m1", "half an ans"), RunEnded("cancelled")],), turn=turn)

@@ -35,7 +35,7 @@ from bot.store import Lease, Store
 from bot.worker import Worker
 from tests.fakes.mind import Mind
 from tests.fakes.screen import Screen
-from tests.redis_servers import Server
+from tests.redis_servers import SentinelSetup, Server
 
 ASSISTANT = Assistant("default", "Bot", "", "m", (), "v1")
 
@@ -240,6 +240,26 @@ async def test_stop_is_heard_within_a_second(redis_url: str) -> None:
         await house.until(lambda: house.visible() == ["…"])
         assert await house.mailroom.stop(ThreadKey("screen", "W", "C", "1"))
         await house.until(lambda: house.visible() == ["…\n\n_Stopped._"], 1)
+
+
+async def test_a_cluster_carries_bells_leases_and_stops(redis_cluster: Server) -> None:
+    await answers_and_stops(House(redis_cluster.url))
+
+
+async def test_behind_sentinel_bells_leases_and_stops_arrive(redis_sentinel: SentinelSetup) -> None:
+    await answers_and_stops(House(redis_sentinel.url))
+
+
+async def answers_and_stops(closed: House) -> None:
+    async with closed.open() as house:
+        await house.work(lease_seconds=30)
+        await asyncio.gather(*(house.say(f"m{number}", root=str(number)) for number in range(20)))
+        await house.until(lambda: len(house.visible()) == 20)
+        house.engine.gate.clear()
+        await house.say("tell me everything", root="long")
+        await house.until(lambda: "…" in house.visible())
+        assert await house.mailroom.stop(ThreadKey("screen", "W", "C", "long"))
+        await house.until(lambda: "…\n\n_Stopped._" in house.visible(), 1)
 
 
 async def test_runs_go_on_in_place_while_redis_restarts(redis_faults: Server) -> None:
