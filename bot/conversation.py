@@ -25,7 +25,7 @@ from bot.silence import Silence, Silenced
 _log = structlog.get_logger()
 
 CANCEL_SECONDS = 15.0  # a run that does not end by then is in the next turn's way, which cancels it again
-SETTLE_SECONDS = 2.0
+SETTLE_SECONDS = 2.0  # of waiting for the platform to take in that we work, before it hears that we do not
 
 STOPPED = "_Stopped._"
 ENDINGS = {
@@ -75,7 +75,7 @@ class Conversation:
         )
         try:
             outcome = await story.tell(self._assistant_for(turn.thread, turn.messages[0].private), silence)
-            await working
+            await asyncio.wait({working}, timeout=SETTLE_SECONDS)  # cut, it could arrive after its own end
         except LeaseLost:
             raise
         except ThreadbotError as error:
