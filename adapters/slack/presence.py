@@ -85,6 +85,7 @@ class Presence:
             self._keep(thread, status)
 
     async def _set(self, method: str, thread: ThreadKey, status: str) -> dict[str, Any]:
+        self._shown.pop(thread, None)  # should the call be cut, nobody knows what Slack shows
         return await self._api.call(
             method,
             repeatable=True,
