@@ -2,7 +2,8 @@
 
 The message is appended and remembered as seen in one script; then its thread's bell rings. Only after that does
 the gateway answer its platform. A duplicate rings as well, so a message that was stored but not announced heals
-itself when the platform delivers it again.
+itself when the platform delivers it again. Deliveries overtake each other: a line of a thread that is not ours yet is
+kept for a while, in case the mention above it is still on its way.
 """
 
 from __future__ import annotations
@@ -19,23 +20,35 @@ from bot.store import KEEP_SECONDS, MESSAGE, SEEN_SECONDS, key
 STOPS = "tb:stops"  # pub/sub channel: text of a thread key
 _log = structlog.get_logger()
 
-# KEYS seen inbox mail head; ARGV id message addressed seen_seconds keep_seconds has_files
-# 0: not our thread. 1: seen before; a twin that brings files replaces one that waits without. 2: stored.
+EARLY_SECONDS = (
+    600  # Slack redelivers a mention within six minutes, and what was said after it may be here first
+)
+
+# KEYS seen inbox mail head early; ARGV id message addressed seen_seconds keep_seconds has_files replies early_seconds
+# 0: not our thread, or not yet. 1: seen before; a twin that brings files replaces one that waits without. 2: stored.
+# Also whether lines of the thread came before it was ours.
 _PUT = Script(
     "put",
     """
-if ARGV[3] == '0' and redis.call('EXISTS', KEYS[4]) == 0 then return 0 end
+if ARGV[3] == '0' and redis.call('EXISTS', KEYS[4]) == 0 then
+  if ARGV[7] == '1' then
+    redis.call('HSET', KEYS[5], ARGV[1], ARGV[2])
+    redis.call('EXPIRE', KEYS[5], ARGV[8])
+  end
+  return {0, 0}
+end
+local early = redis.call('EXISTS', KEYS[5])
 if not redis.call('SET', KEYS[1], '1', 'NX', 'EX', ARGV[4]) then
   if ARGV[6] == '1' and redis.call('HEXISTS', KEYS[3], ARGV[1]) == 1 then
     redis.call('HSET', KEYS[3], ARGV[1], ARGV[2])
   end
-  return 1
+  return {1, early}
 end
 redis.call('HSET', KEYS[3], ARGV[1], ARGV[2])
 redis.call('RPUSH', KEYS[2], ARGV[1])
 redis.call('HSETNX', KEYS[4], 'since', ARGV[1])
 redis.call('EXPIRE', KEYS[4], ARGV[5])
-return 2
+return {2, early}
 """,
 )
 
@@ -88,13 +101,14 @@ class RedisMailroom:
         thread = message.thread
         if not message.addressed and not self._follows(thread):
             return False
-        stored = await _PUT(
+        stored, early = await _PUT(
             self._redis,
             [
                 key(thread, f"seen:{message.id}"),
                 key(thread, "inbox"),
                 key(thread, "mail"),
                 key(thread, "head"),
+                key(thread, "early"),
             ],
             [
                 message.id,
@@ -103,14 +117,27 @@ class RedisMailroom:
                 SEEN_SECONDS,
                 KEEP_SECONDS,
                 int(bool(message.attachments)),
+                int(not message.opens),
+                EARLY_SECONDS,
             ],
         )
         if not stored:
             return False
         if stored == 1:
             _log.info("message.duplicate", thread=str(thread), message=message.id)
+        if early and message.addressed:
+            await self._catch_up(message)
         await self._ring(thread, message.id)
         return True
+
+    async def _catch_up(self, first: Message) -> None:
+        """Store the lines that were said after the message that made the thread ours, but came before it."""
+        early = key(first.thread, "early")
+        lines = [MESSAGE.validate_json(line) for line in await self._redis.hvals(early)]
+        for line in sorted(lines, key=_said):
+            if _said(line) > _said(first):
+                await self.put(line)
+        await self._redis.delete(early)
 
     async def amend(self, thread: ThreadKey, message: str, text: str) -> bool:
         waiting = await self._redis.hget(key(thread, "mail"), message)
@@ -133,3 +160,8 @@ class RedisMailroom:
         await self._redis.hset(key(thread, "feedback"), f"{post}:{author}", "good" if good else "bad")
         await self._redis.expire(key(thread, "feedback"), KEEP_SECONDS)
         _log.info("feedback.given", thread=str(thread), post=post, good=good)
+
+
+def _said(message: Message) -> tuple[int, str]:
+    """Orders the messages of a channel: their ids are numbers, which grow longer."""
+    return len(message.id), message.id

@@ -2,6 +2,7 @@
 
     {thread}:inbox   list    ids of waiting messages, in order of arrival
     {thread}:mail    hash    message id -> message, while it waits
+    {thread}:early   hash    message id -> message of a thread that is not ours (yet); minutes
     {thread}:seen:ID string  the message was stored before; a day
     {thread}:lease   string  token of the worker that holds the thread; seconds
     {thread}:turn    hash    the open turn: id, batch (fixed), progress (saved step by step), owner, stop

@@ -12,7 +12,7 @@ from bot.domain import Attachment, Author, Exchange, Message, Post, RunRef, Thre
 from bot.errors import LeaseLost
 from bot.mailbox import RedisMailroom
 from bot.redis_client import RedisClient
-from bot.store import Lease, Store
+from bot.store import Lease, Store, key
 
 THREAD = ThreadKey("slack", "T1", "C1", "1700000000.000100")
 OTHER = ThreadKey("slack", "T1", "C1", "1700000000.000200")
@@ -209,6 +209,29 @@ async def a_follow_up_needs_no_mention_where_the_channel_says_so(rig: Rig) -> No
     assert texts((await rig.claim())[1]) == ["hello", "hello"]
 
 
+async def a_follow_up_that_overtakes_its_mention_is_answered_with_it(rig: Rig) -> None:
+    for id_ in ("09", "12", "11"):
+        assert not await rig.mailroom.put(message(id_, f"line {id_}", addressed=False, opens=False))
+    assert await rig.mailroom.put(message("10", "mention"))
+    assert await rig.mailroom.put(message("12", "line 12", addressed=False, opens=False))  # delivered again
+    lease, turn = await rig.claim()
+    assert texts(turn) == ["mention", "line 11", "line 12"], "what was said before the mention is not for us"
+    assert await rig.store.finish(lease, turn, ANSWERED) is None
+    assert not await rig.redis.exists(key(THREAD, "early"))
+
+
+async def a_line_that_waits_for_its_mention_waits_for_minutes_only(rig: Rig) -> None:
+    await rig.mailroom.put(message("11", addressed=False, opens=False))
+    await rig.mailroom.put(
+        message("12", addressed=False)
+    )  # of a channel: nobody can follow up on it with a mention
+    assert await rig.redis.hkeys(key(THREAD, "early")) == [b"11"]
+    assert 0 < await rig.redis.ttl(key(THREAD, "early")) <= 600
+    await rig.mailroom.withdraw(THREAD, "11")
+    await rig.mailroom.put(message("10", "mention"))
+    assert texts((await rig.claim())[1]) == ["mention"]
+
+
 async def an_edit_while_waiting_is_what_gets_answered(rig: Rig) -> None:
     await rig.mailroom.put(message("1", "old"))
     assert await rig.mailroom.amend(THREAD, "1", "new")
@@ -275,6 +298,8 @@ LAWS: tuple[Law, ...] = (
     many_leases_are_renewed_together,
     a_line_in_a_foreign_thread_is_not_for_us,
     a_follow_up_needs_no_mention_where_the_channel_says_so,
+    a_follow_up_that_overtakes_its_mention_is_answered_with_it,
+    a_line_that_waits_for_its_mention_waits_for_minutes_only,
     an_edit_while_waiting_is_what_gets_answered,
     a_deletion_while_waiting_is_not_answered,
     stop_reaches_the_holder_and_drops_what_waits,

@@ -117,6 +117,14 @@ MUTANTS: tuple[tuple[str, object, str, str, str, Law], ...] = (
         laws.a_message_during_a_turn_becomes_the_next_turn,
     ),
     (
+        "forgets what came too early",
+        bot.mailbox,
+        "_PUT",
+        "local early = redis.call('EXISTS', KEYS[5])",
+        "local early = 0",
+        laws.a_follow_up_that_overtakes_its_mention_is_answered_with_it,
+    ),
+    (
         "lets a deleted message through",
         bot.mailbox,
         "_WITHDRAW",
