@@ -43,7 +43,7 @@ SETTINGS: dict[str, Any] = {
     # RESP2: hiredis leaks a list for every RESP3 push, that is for every pub/sub message
     # (https://github.com/redis/hiredis-py/issues/235).
     "protocol": 2,
-    "socket_timeout": 5.0,  # of a read; listening to pub/sub waits without end (redis-py 8.1, PubSub.listen)
+    "socket_timeout": 5.0,  # listening to pub/sub waits without end (redis-py 8.1, PubSub.listen)
     "socket_connect_timeout": 5.0,
     "health_check_interval": 30,
     "retry": Retry(NoBackoff(), 0),  # ours waits around the whole command, pool and all: `_patiently`
@@ -139,14 +139,17 @@ class Script:
 class _PatientRedis(Redis):
     """Waits for its server and speaks our errors."""
 
-    def __init__(self, pool: ConnectionPool, url: RedisUrl, patience: float) -> None:
+    def __init__(
+        self, pool: ConnectionPool, url: RedisUrl, patience: float, limit: float | None = None
+    ) -> None:
         super().__init__(connection_pool=pool)
         self._url = url
         self._patience = patience
+        self._limit = limit
 
     async def execute_command(self, *args: Any, **options: Any) -> Any:
         attempt: Any = super().execute_command
-        return await _patiently(lambda: attempt(*args, **options), self._url, self._patience)
+        return await _patiently(lambda: attempt(*args, **options), self._url, self._patience, self._limit)
 
     async def together(self, commands: Sequence[tuple[Argument, ...]]) -> list[Any]:
         """All commands in one round trip; an answer may be the ResponseError of its command."""
@@ -157,7 +160,7 @@ class _PatientRedis(Redis):
                     pipeline.execute_command(*command)
                 return _complete(await pipeline.execute(raise_on_error=False))
 
-        return await _patiently(attempt, self._url, self._patience)
+        return await _patiently(attempt, self._url, self._patience, self._limit)
 
     async def close_all(self) -> None:
         await self.aclose()
@@ -223,12 +226,16 @@ class _BlockingSentinelPool(SentinelConnectionPool, BlockingConnectionPool):
         await self.sentinel_manager.aclose()
 
 
-async def _patiently(attempt: Callable[[], Awaitable[T]], url: RedisUrl, patience: float) -> T:
+async def _patiently(
+    attempt: Callable[[], Awaitable[T]], url: RedisUrl, patience: float, limit: float | None = None
+) -> T:
+    """`limit`: seconds of one attempt; None where the connections limit themselves."""
     loop = asyncio.get_running_loop()
     deadline, pause = loop.time() + patience, FIRST_PAUSE
     while True:
         try:
-            return await attempt()
+            async with asyncio.timeout(limit):
+                return await attempt()
         except (vendor.RedisError, vendor.RedisClusterException, OSError) as error:
             problem = translate(error, url)
             if problem is None:
@@ -339,15 +346,20 @@ def _make(
         return _PatientCluster(url, patience, ssl=url.tls, **settings)
     settings.setdefault("max_connections", connections)
     settings["timeout"] = None  # waiting for a free connection is bounded by those who hold them
+    limit: float | None = settings.pop("socket_timeout")
+    sentinel = _sentinel(url, settings | {"socket_timeout": limit}) if url.kind == "sentinel" else None
+    # One limit around the whole attempt. redis-py's own wraps every write in `asyncio.wait_for`: a task each, and on
+    # Python 3.11 one that can swallow a cancellation (https://github.com/python/cpython/issues/86296).
+    settings["socket_timeout"] = None
     pool: ConnectionPool
-    if url.kind == "single":
+    if sentinel is None:
         pool = BlockingConnectionPool(**settings)
         pool.make_connection()  # type: ignore[no-untyped-call]  # raises TypeError now, not at the first command
-        return _PatientRedis(pool, url, patience)
+        return _PatientRedis(pool, url, patience, limit)
     for name in ("host", "port", "connection_class"):
         settings.pop(name, None)
-    pool = _BlockingSentinelPool(url.service, _sentinel(url, settings), ssl=url.tls, **settings)  # type: ignore[no-untyped-call]  # redis-py's
-    return _PatientRedis(pool, url, patience)
+    pool = _BlockingSentinelPool(url.service, sentinel, ssl=url.tls, **settings)  # type: ignore[no-untyped-call]  # redis-py's
+    return _PatientRedis(pool, url, patience, limit)
 
 
 def _sentinel(url: RedisUrl, settings: dict[str, Any]) -> Sentinel:
