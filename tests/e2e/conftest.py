@@ -37,9 +37,7 @@ async def empty_house(short_folder: Path) -> AsyncIterator[House]:
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def running_house(empty_house: House) -> House:
     """One gateway and two workers, for all tests of a module."""
-    await empty_house.gateway()
-    await empty_house.workers(2)
-    return empty_house
+    return await empty_house.staff()
 
 
 @pytest_asyncio.fixture(loop_scope="module")

@@ -7,6 +7,7 @@ import itertools
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
+from typing import Self
 
 from tests.e2e.programs import Event, Program
 from tests.fakes.engine import Script, ScriptedEngine
@@ -51,6 +52,11 @@ class House:
         self.programs.append(program)
         return program
 
+    async def staff(self, workers: int = 2) -> Self:
+        """A gateway and workers, all ready."""
+        await asyncio.gather(self.gateway(), self.workers(workers))
+        return self
+
     async def gateway(self, **more: str) -> Program:
         """A gateway that hears."""
         program = self.start("gateway", **more)
@@ -74,8 +80,12 @@ class House:
             yield
         finally:
             LIVING.remove(self)
-            for program in self.programs:
-                program.kill()
+            self.dismiss()
+
+    def dismiss(self) -> None:
+        """kill -9 for every process; their logs are kept for the report."""
+        for program in self.programs:
+            program.kill()
 
     def logged(self, name: str) -> list[Event]:
         """Events of this name in all logs."""
@@ -138,7 +148,7 @@ class House:
         slack.duplicates = 0
         slack.refuse_sockets = slack.mention_first = slack.enforce_limits = False
         slack.stream_seconds = 300.0
-        slack.agent_view = slack.streaming = True
+        slack.calls.clear()
         slack.delivery.ack_seconds = 3.0
         self.engine.default = Script()
         self.engine.scripts.clear()
