@@ -142,6 +142,7 @@ class Worker:
         """Answer the thread's turns until none is left."""
         try:
             while turn is not None:
+                _log.debug("turn.taken", thread=str(turn.thread), turn=turn.id, resumed=turn.resumed)
                 if turn.stopped:
                     held.silence.ask()
                 ended, exchange = await self._conversation.answer(turn, held, held.silence)
