@@ -65,7 +65,7 @@ class House:
 
     async def worker(self, **more: str) -> Program:
         """A worker that listens."""
-        program = self.start("worker", **more)
+        program = self.start("worker", "--log-level", "debug", **more)
         await program.logged("worker.started")
         return program
 
