@@ -30,6 +30,9 @@ SWEEP_SECONDS = 1.0  # how often threads are looked for whose worker died
 AWAY_SECONDS = 0.5  # between two tries while Redis is away
 HAND_OVER_SECONDS = 0.9
 PASS_ON_SECONDS = 1.0  # a bell this worker cannot answer rings again for another one
+LEAVING_SECONDS = (
+    0.1  # ... sooner when it is on its way out, and hears the bells of what it hands over itself
+)
 
 
 class HeldThread:
@@ -103,12 +106,23 @@ class Worker:
 
     # --- taking threads ------------------------------------------------------------------------------------------
 
+    async def announce(self, thread: ThreadKey, cause: str) -> None:
+        """For the gateways of this process: answer here and now, which saves a bell its way through Redis.
+
+        Where there is no room the bell rings for another worker. Raises Retryable; then nothing is lost either.
+        """
+        if self._turns is None or self._leaving or self._slots.locked():
+            await self._bells.ring(thread, cause)
+        else:
+            await self._hold(thread)
+
     async def _hear(self, thread: ThreadKey) -> None:
         """A bell: hold the thread and return. Returning forgets the bell, so Redis being away is waited out."""
         while True:
             try:
                 if self._leaving or not self._conversation.speaks(thread.platform):
-                    await self._bells.ring(thread, f"passed-on/{time.time():.0f}", after=PASS_ON_SECONDS)
+                    after = LEAVING_SECONDS if self._leaving else PASS_ON_SECONDS
+                    await self._bells.ring(thread, f"passed-on/{time.time_ns()}", after=after)
                 else:
                     await self._hold(thread)
                 return
@@ -136,6 +150,7 @@ class Worker:
             await self._let_go(held)
         else:
             held.task = self._turns.create_task(self._serve(held, turn), name=f"turns of {thread}")
+            await self._store.watch(lease)
         return "held"
 
     async def _serve(self, held: HeldThread, turn: Turn | None) -> None:
@@ -204,7 +219,7 @@ class Worker:
 
     async def _sweep(self) -> None:
         """Take up threads whose worker died, and those whose hand-over nobody heard."""
-        while True:
+        while not self._leaving:
             await self._clock.sleep(SWEEP_SECONDS)
             try:
                 for thread, score in await self._store.due():
