@@ -23,8 +23,9 @@ _log = structlog.get_logger()
 EARLY_SECONDS = (
     600  # Slack redelivers a mention within six minutes, and what was said after it may be here first
 )
+EARLY_LINES = 20  # of a thread that may never be ours
 
-# KEYS seen inbox mail head early; ARGV id message addressed seen_seconds keep_seconds has_files replies early_seconds
+# KEYS seen inbox mail head early; ARGV id message addressed seen_seconds keep_seconds has_files replies early_seconds early_lines
 # 0: not our thread, or not yet. 1: seen before; a twin that brings files replaces one that waits without. 2: stored.
 # Also whether lines of the thread came before it was ours.
 _PUT = Script(
@@ -32,7 +33,8 @@ _PUT = Script(
     """
 if ARGV[3] == '0' and redis.call('EXISTS', KEYS[4]) == 0 then
   if ARGV[7] == '1' then
-    redis.call('HSET', KEYS[5], ARGV[1], ARGV[2])
+    redis.call('RPUSH', KEYS[5], ARGV[2])
+    redis.call('LTRIM', KEYS[5], -ARGV[9], -1)
     redis.call('EXPIRE', KEYS[5], ARGV[8])
   end
   return {0, 0}
@@ -119,6 +121,7 @@ class RedisMailroom:
                 int(bool(message.attachments)),
                 int(not message.opens),
                 EARLY_SECONDS,
+                EARLY_LINES,
             ],
         )
         if not stored:
@@ -133,7 +136,7 @@ class RedisMailroom:
     async def _catch_up(self, first: Message) -> None:
         """Store the lines that were said after the message that made the thread ours, but came before it."""
         early = key(first.thread, "early")
-        lines = [MESSAGE.validate_json(line) for line in await self._redis.hvals(early)]
+        lines = [MESSAGE.validate_json(line) for line in await self._redis.lrange(early, 0, -1)]
         for line in sorted(lines, key=_said):
             if _said(line) > _said(first):
                 await self.put(line)
