@@ -12,6 +12,7 @@ import itertools
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -126,13 +127,13 @@ async def _core(
     """What is the same for every platform: the mailroom, and with an engine the worker."""
     clock = SystemClock()
     async with connect(redis_url) as redis, Bells(redis_url.for_docket()) as bells:
-        mailroom = RedisMailroom(
+        mailroom = partial(
+            RedisMailroom,
             redis,
-            ring=bells.ring,
             follows=lambda thread: switchboard.channel(thread).follow == "thread",
         )
         if engine is None:
-            yield mailroom, None
+            yield mailroom(ring=bells.ring), None
             return
         conversation = Conversation(
             engine=engine,
@@ -140,10 +141,8 @@ async def _core(
             assistant_for=lambda thread, private: switchboard.assistant_for(thread, private=private),
             clock=clock,
         )
-        yield (
-            mailroom,
-            Worker(redis=redis, store=Store(redis), bells=bells, conversation=conversation, clock=clock),
-        )
+        worker = Worker(redis=redis, store=Store(redis), bells=bells, conversation=conversation, clock=clock)
+        yield mailroom(ring=worker.announce), worker
 
 
 @asynccontextmanager

@@ -112,6 +112,22 @@ class Script:
                 self.body, len(keys), *keys, *args
             )  # and the server knows it from now on
 
+    async def behind(
+        self,
+        client: RedisClient,
+        command: tuple[Argument, ...],
+        keys: Sequence[str],
+        args: Sequence[Argument],
+    ) -> Any:
+        """The same, in one round trip behind another command (which on a Cluster may go to another node)."""
+        call = ("EVALSHA", self.sha, len(keys), *keys, *args)
+        for answer in (answers := await cast(_PatientRedis, client).together([command, call])):
+            if isinstance(answer, vendor.NoScriptError):
+                return await self(client, keys, args)
+            if isinstance(answer, Exception):
+                raise answer
+        return answers[-1]
+
     async def many(self, client: RedisClient, calls: Sequence[Call]) -> list[Any]:
         """Every call in one round trip (a Cluster: one a node); answers in order. Not a transaction.
 

@@ -2,7 +2,7 @@
 
     {thread}:inbox   list    ids of waiting messages, in order of arrival
     {thread}:mail    hash    message id -> message, while it waits
-    {thread}:early   hash    message id -> message of a thread that is not ours (yet); minutes
+    {thread}:early   list    the newest messages of a thread that is not ours (yet); minutes
     {thread}:seen:ID string  the message was stored before; a day
     {thread}:lease   string  token of the worker that holds the thread; seconds
     {thread}:turn    hash    the open turn: id, batch (fixed), progress (saved step by step), owner, stop
@@ -179,17 +179,25 @@ class Store:
 
     async def claim(self, thread: ThreadKey) -> tuple[Lease, Turn] | Literal["busy", "empty"]:
         """Hold the thread and its turn; "busy": somebody holds it, "empty": there is nothing to answer."""
-        token = secrets.token_hex(12)
+        token, score = secrets.token_hex(12), self._score()
         sent_at = time.monotonic()
-        answer = await _CLAIM(self._redis, _keys(thread), [token, self._lease_ms])
+        # Entered among the active first: whoever dies with the answer on its way is looked after.
+        answer = await _CLAIM.behind(
+            self._redis,
+            ("ZADD", ACTIVE, "NX", score, str(thread)),
+            _keys(thread),
+            [token, self._lease_ms],
+        )
         if answer[0] == b"busy":
             return "busy"
         turn = _turn(thread, answer)
         if turn is None:
             return "empty"
-        lease = Lease(thread, token, sent_at, self._score())
-        await self._redis.zadd(ACTIVE, {str(thread): lease.score})
-        return lease, turn
+        return Lease(thread, token, sent_at, score), turn
+
+    async def watch(self, lease: Lease) -> None:
+        """Make the claim's entry ours: there may have been one of the holder before, who takes it out on leaving."""
+        await self._redis.zadd(ACTIVE, {str(lease.thread): lease.score})
 
     async def save(self, lease: Lease, turn: Turn) -> None:
         """Write the turn's progress and the thread's ref in one step; LeaseLost when it is no longer ours."""
