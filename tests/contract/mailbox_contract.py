@@ -227,8 +227,10 @@ async def a_line_that_waits_for_its_mention_waits_for_minutes_only(rig: Rig) -> 
     )  # of a channel: nobody can follow up on it with a mention
     assert await rig.redis.llen(key(THREAD, "early")) == 1
     for number in range(100):
-        await rig.mailroom.put(message(str(20 + number), addressed=False, opens=False))
-    assert await rig.redis.llen(key(THREAD, "early")) == 20, "a busy thread that is not ours is no memory of ours"
+        await rig.mailroom.put(message(str(20 + number), thread=OTHER, addressed=False, opens=False))
+    assert await rig.redis.llen(key(OTHER, "early")) == 20, (
+        "a busy thread that is not ours is no memory of ours"
+    )
     assert 0 < await rig.redis.ttl(key(THREAD, "early")) <= 600
     await rig.mailroom.withdraw(THREAD, "11")
     await rig.mailroom.put(message("10", "mention"))
