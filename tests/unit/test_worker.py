@@ -109,8 +109,8 @@ class House:
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[House]:
-        async with connect(self.url) as redis, Bells(self.url.for_docket()) as bells:
-            self.mailroom = RedisMailroom(redis, ring=bells.ring, follows=lambda _: True)
+        async with connect(self.url) as self.redis, Bells(self.url.for_docket()) as bells:
+            self.mailroom = RedisMailroom(self.redis, ring=bells.ring, follows=lambda _: True)
             try:
                 yield self
             finally:
@@ -139,6 +139,7 @@ class House:
                     capacity=capacity,
                 )
                 ready.set()
+                self.newest = worker
                 await worker.run()
 
         task = asyncio.create_task(run())
@@ -151,6 +152,13 @@ class House:
         worker.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await worker
+
+    def hear_and_work(self) -> None:
+        """From now on the newest worker is in the process that hears."""
+        self.mailroom = RedisMailroom(self.redis, ring=self.newest.announce, follows=lambda _: True)
+
+    async def bells_rung(self) -> int:
+        return len(await self.redis.keys("threadbot:runs:*"))
 
     async def say(self, text: str, root: str = "1") -> None:
         self.count = getattr(self, "count", 0) + 1
@@ -171,6 +179,32 @@ async def test_a_message_is_answered(redis_url: str) -> None:
         await house.work()
         await house.say("hello")
         await house.until(lambda: house.visible() == ["hello"])
+
+
+async def test_a_process_that_hears_and_works_needs_no_bell(redis_url: str) -> None:
+    async with House(redis_url).open() as house:
+        await house.work()
+        await house.say("warm")
+        await house.until(lambda: house.visible() == ["warm"])
+        house.hear_and_work()
+        rung = await house.bells_rung()
+        await asyncio.gather(*(house.say(f"m{number}", root=str(number)) for number in range(20)))
+        await house.until(lambda: len(house.visible()) == 21)
+        assert await house.bells_rung() == rung
+
+
+async def test_a_process_without_room_rings(redis_url: str) -> None:
+    async with House(redis_url).open() as house:
+        await house.work(capacity=1)
+        house.engine.gate.clear()
+        await house.say("one", root="1")
+        await house.until(lambda: len(house.engine.heard) == 1)
+        rung = await house.bells_rung()
+        house.hear_and_work()
+        await house.say("two", root="2")
+        assert await house.bells_rung() == rung + 1
+        house.engine.gate.set()
+        await house.until(lambda: house.visible() == ["one", "two"])
 
 
 async def test_lines_said_during_a_turn_are_answered_together_next(redis_url: str) -> None:
