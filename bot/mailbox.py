@@ -15,7 +15,7 @@ import structlog
 
 from bot.domain import Message, ThreadKey
 from bot.redis_client import RedisClient, Script
-from bot.store import KEEP_SECONDS, MESSAGE, SEEN_SECONDS, key
+from bot.store import ACTIVE, KEEP_SECONDS, MESSAGE, SEEN_SECONDS, key
 
 STOPS = "tb:stops"  # pub/sub channel: text of a thread key
 _log = structlog.get_logger()
@@ -154,6 +154,11 @@ class RedisMailroom:
         return bool(await _WITHDRAW(self._redis, keys, [message, SEEN_SECONDS]))
 
     async def stop(self, thread: ThreadKey) -> bool:
+        if not thread.root:
+            held = [name.decode() for name in await self._redis.zrange(ACTIVE, 0, -1)]
+            return any(
+                [await self.stop(ThreadKey.parse(name)) for name in held if name.startswith(str(thread))]
+            )
         state = await _STOP(self._redis, [key(thread, part) for part in ("inbox", "mail", "turn")], [])
         if state == 2:
             await self._redis.publish(STOPS, str(thread))

@@ -147,7 +147,10 @@ class Mailroom(Protocol):
         ...
 
     async def stop(self, thread: ThreadKey) -> bool:
-        """Silence: end the running turn and drop what waits. False: there was nothing to stop."""
+        """Silence: end the running turn and drop what waits. False: there was nothing to stop.
+
+        A thread without a root stands for every thread of its channel that is being answered.
+        """
         ...
 
     async def feedback(self, thread: ThreadKey, post: str, author: str, *, good: bool) -> None: ...

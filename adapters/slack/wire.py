@@ -8,7 +8,7 @@ https://docs.slack.dev/reference/interaction-payloads/block_actions-payload/
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from adapters.slack import fields, markup
@@ -159,7 +159,9 @@ class _Reader:
             and not message.attachments
             and (message.addressed or not message.opens)
         ):
-            return Stop(message.thread, message.id)
+            # Said at the top of a direct conversation it can only mean what is being answered there.
+            whole = message.private and message.opens
+            return Stop(replace(message.thread, root="") if whole else message.thread, message.id)
         if not message.text and not message.attachments and not message.addressed:
             return Ignore("empty")
         return Put(message)

@@ -272,6 +272,18 @@ async def stop_reaches_the_holder_and_drops_what_waits(rig: Rig) -> None:
     assert await rig.store.finish(lease, turn, ANSWERED) is None
 
 
+async def stop_without_a_thread_reaches_all_of_the_channel_and_no_other(rig: Rig) -> None:
+    elsewhere = replace(THREAD, channel="C10")
+    leases = []
+    for thread in (THREAD, OTHER, elsewhere):
+        await rig.mailroom.put(message(thread=thread))
+        leases.append((await rig.claim(thread))[0])
+    assert await rig.mailroom.stop(replace(THREAD, root=""))
+    assert await rig.store.renew(leases) == []
+    assert [lease.stopped for lease in leases] == [True, True, False]
+    assert not await rig.mailroom.stop(replace(THREAD, channel="C9", root=""))
+
+
 async def a_finished_thread_leaves_its_map_and_transcript_and_nothing_else(rig: Rig) -> None:
     await rig.mailroom.put(message())
     lease, turn = await rig.claim()
@@ -308,5 +320,6 @@ LAWS: tuple[Law, ...] = (
     an_edit_while_waiting_is_what_gets_answered,
     a_deletion_while_waiting_is_not_answered,
     stop_reaches_the_holder_and_drops_what_waits,
+    stop_without_a_thread_reaches_all_of_the_channel_and_no_other,
     a_finished_thread_leaves_its_map_and_transcript_and_nothing_else,
 )

@@ -166,9 +166,12 @@ def test_the_word_stop_elsewhere_is_only_a_word() -> None:
         put(envelope(message("stop the press", ts="1732346050.000100", thread_ts=ROOT))).text
         == "stop the press"
     )
-    direct = message("stop", channel="D0DIRECT001", channel_type="im")
-    assert isinstance(parse(envelope(direct), US), Stop)
     assert isinstance(parse(envelope(message(f"{AT} stop")), US), Stop)
+
+
+def test_the_word_stop_at_the_top_of_a_direct_conversation_stops_what_is_answered_there() -> None:
+    direct = message("stop", channel="D0DIRECT001", channel_type="im")
+    assert parse(envelope(direct), US) == Stop(ThreadKey("slack", US.team, "D0DIRECT001", ""), ROOT)
 
 
 def test_an_edit_of_ones_own_words_amends() -> None:
