@@ -25,6 +25,7 @@ from bot.silence import Silence, Silenced
 _log = structlog.get_logger()
 
 CANCEL_SECONDS = 15.0  # a run that does not end by then is in the next turn's way, which cancels it again
+HEAD_START_SECONDS = 0.05  # of the engine; an answer that comes sooner needs no sign of work
 SETTLE_SECONDS = 2.0  # of waiting for the platform to take in that we work, before it hears that we do not
 
 STOPPED = "_Stopped._"
@@ -70,12 +71,14 @@ class Conversation:
         record = Record(turn, desk, self._clock)
         delivery = Delivery(record, outlet, self._paces[turn.thread.platform], self._clock)
         story = _Story(self._engine, outlet, desk, record, delivery, self._clock)
-        working = asyncio.create_task(
-            outlet.activity(turn, None, working=True), name=f"activity {turn.thread}"
-        )
+        shows = asyncio.Event()
+        working = asyncio.create_task(self._show_work(outlet, turn, shows), name=f"activity {turn.thread}")
         try:
             outcome = await story.tell(self._assistant_for(turn.thread, turn.messages[0].private), silence)
-            await asyncio.wait({working}, timeout=SETTLE_SECONDS)  # cut, it could arrive after its own end
+            if shows.is_set():
+                await asyncio.wait(
+                    {working}, timeout=SETTLE_SECONDS
+                )  # cut, it could arrive after its own end
         except LeaseLost:
             raise
         except ThreadbotError as error:
@@ -100,6 +103,12 @@ class Conversation:
             tokens_out=story.ended.usage.output_tokens if story.ended else None,
         )
         return turn, Exchange(asked=asked(turn), answered=story.answer.said)
+
+    async def _show_work(self, outlet: Outlet, turn: Turn, shows: asyncio.Event) -> None:
+        """Tell people that we work. The engine is told of the turn first: it is the one who needs time."""
+        await self._clock.sleep(HEAD_START_SECONDS)
+        shows.set()
+        await outlet.activity(turn, None, working=True)
 
 
 class _Story:
