@@ -11,12 +11,13 @@ import structlog
 
 from adapters.slack.api import Api
 from bot.domain import ThreadKey, ToolKind
-from bot.errors import Misconfigured, Rejected, ThreadbotError
+from bot.errors import Misconfigured, Rejected, Retryable, ThreadbotError
 
 _log = structlog.get_logger()
 _SESSION_SECONDS = 1800.0  # `processing` ends by itself after an hour
 _STATUS_SECONDS = 90.0  # a status line after two minutes
 _REMEMBER_SECONDS = 3600.0
+_INSIST_SECONDS = (0.5, 1.0, 2.0, 4.0)
 _ROOM = 5_000
 _NOT_HERE = frozenset(
     {"thread_not_found", "channel_not_found", "not_in_channel", "is_archived", "message_not_found"}
@@ -41,14 +42,23 @@ class Presence:
         """Whether agent sessions are known to work: Slack shows a Stop button of its own then."""
 
     async def show(self, thread: ThreadKey, tool: ToolKind | None, *, working: bool) -> None:
-        try:
-            there_may_be = self._api.clock.now() >= self._no_sessions_until
-            if there_may_be and await self._session(thread, "processing" if working else "active"):
-                return
-            if self._api.clock.now() >= self._no_status_until:
-                await self._status(thread, _SAYINGS[tool] if working else "")
-        except ThreadbotError as error:
-            _log.debug("slack.activity_not_shown", thread=str(thread), error=type(error).__name__)
+        """That work ended is insisted on for a few seconds: a session left on `processing` looks so for an hour."""
+        for wait in (None,) if working else (*_INSIST_SECONDS, None):
+            try:
+                return await self._show(thread, tool, working=working)
+            except ThreadbotError as error:
+                _log.debug("slack.activity_not_shown", thread=str(thread), error=type(error).__name__)
+                if wait is None or not isinstance(error, Retryable):
+                    return None
+                await self._api.clock.sleep(wait)
+        return None
+
+    async def _show(self, thread: ThreadKey, tool: ToolKind | None, *, working: bool) -> None:
+        there_may_be = self._api.clock.now() >= self._no_sessions_until
+        if there_may_be and await self._session(thread, "processing" if working else "active"):
+            return
+        if self._api.clock.now() >= self._no_status_until:
+            await self._status(thread, _SAYINGS[tool] if working else "")
 
     def ended(self, thread: ThreadKey) -> None:
         """Slack made the session `active` itself, when we stopped the stream."""

@@ -52,6 +52,30 @@ async def test_a_stream_that_becomes_a_message_keeps_the_session_working() -> No
         await outlet.close()
 
 
+async def test_the_end_of_work_is_shown_even_when_slack_fails_for_a_moment() -> None:
+    async with SlackServer() as slack:
+        outlet = SlackOutlet(bot_token=slack.bot_token, api_url=slack.api_url, clock=HandClock())
+        turn = asked(slack)
+        await outlet.activity(turn, None, working=True)
+        slack.faults.add("agents.sessions.setStatus", "500", times=5)
+        await outlet.activity(turn, None, working=False)
+        assert log(slack, turn)[-1] == "active"
+        await outlet.close()
+
+
+async def test_a_status_that_was_cut_short_is_not_taken_for_shown() -> None:
+    async with SlackServer() as slack:
+        outlet = SlackOutlet(bot_token=slack.bot_token, api_url=slack.api_url)
+        turn = asked(slack)
+        await outlet.activity(turn, None, working=False)
+        slack.faults.add("agents.sessions.setStatus", "drop_after", times=99)
+        await outlet.activity(turn, None, working=True)
+        slack.faults.clear()
+        await outlet.activity(turn, None, working=False)
+        assert log(slack, turn)[-1] == "active"
+        await outlet.close()
+
+
 async def test_without_agent_sessions_there_is_a_status_line_that_says_what_is_done() -> None:
     async with SlackServer() as slack:
         slack.agent_view = False
@@ -75,7 +99,7 @@ async def test_without_agent_sessions_there_is_a_status_line_that_says_what_is_d
 )
 async def test_nothing_that_slack_does_makes_it_raise(fault: str) -> None:
     async with SlackServer() as slack:
-        outlet = SlackOutlet(bot_token=slack.bot_token, api_url=slack.api_url)
+        outlet = SlackOutlet(bot_token=slack.bot_token, api_url=slack.api_url, clock=HandClock())
         slack.faults.add("*.setStatus", fault, times=99)
         for working in (True, False):
             await outlet.activity(asked(slack), None, working=working)
