@@ -108,9 +108,9 @@ class Finished:
 async def command(
     *words: str,
     folder: Path,
+    env: Mapping[str, str],
     heard: str = "",
     timeout: float = 30.0,  # noqa: ASYNC109 - a test's patience
-    **env: str,
 ) -> Finished:
     """Run `python -m bot WORDS` to its end, with `heard` on its standard input."""
     began_at = time.monotonic()

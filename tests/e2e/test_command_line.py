@@ -29,7 +29,11 @@ async def house(empty_house: House) -> AsyncIterator[House]:
 async def attempt(house: House, *words: str, without: str = "", **env: str) -> Finished:
     """Run a command that cannot work, in an environment where all but `env` is well."""
     settings = {name: value for name, value in house.env.items() if name not in without.split()}
-    return await command(*words, folder=house.folder, **(settings | env))
+    return await command(*words, folder=house.folder, env=settings | env)
+
+
+def data(folder: Path) -> dict[str, str]:
+    return {"THREADBOT_DATA": str(folder)}
 
 
 def assert_it_says(done: Finished, code: int, *expected: str) -> None:
@@ -47,9 +51,7 @@ def assert_it_says(done: Finished, code: int, *expected: str) -> None:
 
 
 async def test_a_line_piped_into_the_demo_is_answered(short_path: Path) -> None:
-    done = await command(
-        "demo", folder=short_path, heard="hello\n", timeout=60, THREADBOT_DATA=str(short_path)
-    )
+    done = await command("demo", folder=short_path, heard="hello\n", timeout=60, env=data(short_path))
     assert done.code == 0
     assert "hello" in done.out
     assert "Offline demo brain" in done.out
@@ -59,21 +61,21 @@ async def test_a_line_piped_into_the_demo_is_answered(short_path: Path) -> None:
 async def test_the_demo_keeps_one_conversation_for_all_its_lines(short_path: Path) -> None:
     done = await command(
         "demo", folder=short_path, heard="my number is 41\nwhat did I say first?\n", timeout=60,
-        THREADBOT_DATA=str(short_path),
+        env=data(short_path),
     )  # fmt: skip
     assert done.code == 0
     assert "The first was “my number is 41”" in done.out
 
 
 async def test_the_manifest_is_json(short_path: Path) -> None:
-    done = await command("manifest", "slack", folder=short_path)
+    done = await command("manifest", "slack", folder=short_path, env={})
     assert done.code == 0
     assert json.loads(done.out)["settings"]["socket_mode_enabled"] is True
     assert done.err == ""
 
 
 async def test_a_word_that_is_no_command_is_told_so(short_path: Path) -> None:
-    done = await command("runn", folder=short_path)
+    done = await command("runn", folder=short_path, env={})
     assert done.code == 2
     assert "runn" in done.err
     assert "Traceback" not in done.err
@@ -90,7 +92,7 @@ async def test_a_log_level_that_does_not_exist_is_told_so(house: House) -> None:
 
 
 async def test_nothing_configured(short_path: Path) -> None:
-    assert_it_says(await command("run", folder=short_path), 2, "SLACK_BOT_TOKEN", "threadbot demo")
+    assert_it_says(await command("run", folder=short_path, env={}), 2, "SLACK_BOT_TOKEN", "threadbot demo")
 
 
 async def test_a_broken_toml_file(house: House) -> None:

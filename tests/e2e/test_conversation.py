@@ -56,6 +56,7 @@ async def test_every_top_level_line_of_a_direct_message_is_a_thread_of_its_own(h
 
 
 async def test_a_burst_of_three_lines_is_answered_once_and_in_order(house: House) -> None:
+    house.engine.default = Script(delay=0.1)  # an engine that thinks for a moment, as all do
     root = house.mention("first")
     for line in ("second", "third"):
         house.say(line, root)

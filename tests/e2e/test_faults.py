@@ -164,9 +164,14 @@ async def test_sockets_cut_at_any_moment_of_a_conversation_lose_and_double_nothi
         await asyncio.sleep(0)
     said = [f"alice: {what} {number}" for what in ("opening", "addition") for number in range(12)]
     await until(lambda: len(_lines(house)) >= len(said), "everything is heard")
+    await house.settled()
+    await house.slack.wait_until(
+        lambda: sum(len(house.texts(root)) for root in roots) >= len(house.heard()),
+        20,
+        "every turn is answered",
+    )
     for root in roots:
         await house.answered(root)
-    await house.settled()
     assert sorted(_lines(house)) == sorted(said)
     assert sum(len(house.texts(root)) for root in roots) == len(house.heard())
 
