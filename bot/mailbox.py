@@ -156,10 +156,9 @@ class RedisMailroom:
 
     async def stop(self, thread: ThreadKey) -> bool:
         if not thread.root:
-            held = [name.decode() for name in await self._redis.zrange(ACTIVE, 0, -1)]
-            return any(
-                [await self.stop(ThreadKey.parse(name)) for name in held if name.startswith(str(thread))]
-            )
+            names: Any = await self._redis.zrange(ACTIVE, 0, -1)
+            held = [ThreadKey.parse(name.decode()) for name in names]
+            return any([await self.stop(one) for one in held if replace(one, root="") == thread])
         state = await _STOP(self._redis, [key(thread, part) for part in ("inbox", "mail", "turn")], [])
         if state == 2:
             await self._redis.publish(STOPS, str(thread))
