@@ -152,6 +152,7 @@ class House:
         slack.delivery.ack_seconds = 3.0
         self.engine.default = Script()
         self.engine.scripts.clear()
+        self.engine.gates.clear()
         self.engine.faults.clear()
         self.engine.asked.clear()
 

@@ -59,6 +59,7 @@ async def test_a_burst_of_three_lines_is_answered_once_and_in_order(house: House
     house.engine.default = Script(delay=0.1)  # an engine that thinks for a moment, as all do
     root = house.mention("first")
     for line in ("second", "third"):
+        await house.settled()  # what is said at the same instant may arrive in any order
         house.say(line, root)
     await house.answered(root, "third")
     await house.settled()
@@ -71,9 +72,9 @@ async def test_what_is_said_during_a_run_is_answered_next_and_together(house: Ho
     house.engine.script(Script((Say("thinking about it"), Wait("go on"), Say(", done"))))
     root = house.mention("a long question")
     await house.growing(root, "thinking")
-    house.say("one more thing", root)
-    house.say("and another", root)
-    await house.settled()
+    for line in ("one more thing", "and another"):
+        house.say(line, root)
+        await house.settled()
     assert house.runs_about("thing") == 0
     house.engine.open("go on")
     await house.answered(root, "another")
@@ -99,6 +100,7 @@ async def test_a_question_deleted_while_it_waits_is_not_answered(house: House) -
     root = house.mention("keep yourself busy")
     await house.growing(root, "busy")
     regretted = house.say("forget that I said this", root)
+    await house.settled()
     house.say("answer only that", root)
     await house.settled()
     house.slack.delete(house.slack.general, regretted)
