@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
+import gc
 import itertools
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
@@ -62,6 +63,7 @@ async def run(settings: Settings, *, hear: Sequence[str] | None, work: bool) -> 
         engine = await house.enter_async_context(_engine(settings)) if work else None
         outlets = {name: platform.outlet for name, platform in platforms.items()}
         mailroom, worker = await house.enter_async_context(_core(redis_url, switchboard, engine, outlets))
+        _leave_alone_what_stays()
         async with _leaving_together() as parts:
             if worker is not None:
                 parts.create_task(worker.run(), name="worker")
@@ -218,6 +220,17 @@ def _reaching(what: str, fix: str) -> Iterator[None]:
         yield
     except Retryable as error:
         raise Retryable(f"{what} cannot be reached ({error}): {fix}.") from error
+
+
+def _leave_alone_what_stays() -> None:
+    """Everything imported and composed stays for good: the garbage collector need not look at it again.
+
+    Nor at every 700 new objects: one turn makes thousands, and nearly all of them go without it. A quarter of a
+    turn's CPU went into looking.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 100)
 
 
 @asynccontextmanager
