@@ -22,7 +22,6 @@ from bot.bells import Bells
 from bot.clock import SystemClock
 from bot.conversation import Conversation
 from bot.errors import Misconfigured, Retryable, ThreadbotError
-from bot.http import serve_http
 from bot.mailbox import RedisMailroom
 from bot.places import private_folder, socket_path
 from bot.platforms import heard, platforms_of
@@ -49,7 +48,7 @@ async def run(settings: Settings, *, hear: Sequence[str] | None, work: bool) -> 
     Raises Misconfigured or Retryable, with sentences for the operator, when something is missing at the start.
     """
     switchboard = load(settings.config, model=settings.model)
-    platforms = platforms_of(settings)
+    platforms = platforms_of(settings, hearing=hear is None or len(hear) > 0)
     gateways = heard(platforms, hear)
     async with AsyncExitStack() as house:
         for platform in platforms.values():
@@ -70,6 +69,8 @@ async def run(settings: Settings, *, hear: Sequence[str] | None, work: bool) -> 
             for name, gateway in gateways.items():
                 parts.create_task(gateway.run(mailroom), name=f"{name} gateway")
             if routes := [route for name in gateways for route in platforms[name].routes]:
+                from bot.http import serve_http
+
                 parts.create_task(serve_http(settings.http, gateways, routes), name="http")
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-
-from starlette.routing import BaseRoute
+from typing import TYPE_CHECKING
 
 from bot.errors import Misconfigured
 from bot.ports import Gateway, Outlet
 from bot.settings import Settings
+
+if TYPE_CHECKING:
+    from starlette.routing import BaseRoute
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,11 +26,11 @@ class Platform:
     routes: Sequence[BaseRoute] = ()
 
 
-def platforms_of(settings: Settings) -> dict[str, Platform]:
-    """Raises Misconfigured when there is none."""
+def platforms_of(settings: Settings, *, hearing: bool) -> dict[str, Platform]:
+    """`hearing`: with their gateways; who only speaks need not carry them. Raises Misconfigured when there is none."""
     found = {}
     if settings.slack_bot_token:
-        found["slack"] = _slack(settings, settings.slack_bot_token.get_secret_value())
+        found["slack"] = _slack(settings, settings.slack_bot_token.get_secret_value(), hearing=hearing)
     if not found:
         raise Misconfigured(
             "No platform is configured: set SLACK_BOT_TOKEN and SLACK_APP_TOKEN (`threadbot manifest slack` prints "
@@ -59,17 +61,19 @@ DEAF = (
 )
 
 
-def _slack(settings: Settings, token: str) -> Platform:
+def _slack(settings: Settings, token: str, *, hearing: bool) -> Platform:
     try:
-        from adapters.slack.gateway import SlackGateway
         from adapters.slack.outlet import SlackOutlet
+
+        if hearing:
+            from adapters.slack.gateway import SlackGateway
     except ImportError as error:
         raise Misconfigured(
             "SLACK_BOT_TOKEN is set but Slack is not installed: pip install 'threadbot[slack]'."
         ) from error
 
     outlet = SlackOutlet(bot_token=token, api_url=settings.slack_api_url)
-    if settings.slack_mode is None:
+    if settings.slack_mode is None or not hearing:
         return Platform(outlet, None, outlet.check)
     app_token, signing = settings.slack_app_token, settings.slack_signing_secret
     gateway = SlackGateway(
