@@ -6,10 +6,12 @@ import asyncio
 import itertools
 import time
 from collections import Counter
+from collections.abc import Callable
 from typing import Literal
 
 from tests.bench.wire import FIRST, LAST, QUESTION, Body, obey
 from tests.fakes.slack import Call, Message, SlackServer, visible_text
+from tests.fakes.slack.delivery import Delivery, Envelope
 
 _SPEAKING = {
     "chat.postMessage": "thread_ts",
@@ -21,12 +23,26 @@ _SPEAKING = {
 Sight = Literal["first", "final"]
 
 
+class TimedDelivery(Delivery):
+    """Notes when envelopes go out."""
+
+    def __init__(self, changed: Callable[[], None]) -> None:
+        super().__init__(changed)
+        self.times: list[float] = []
+
+    def send(self, envelope: Envelope) -> None:
+        self.times.append(time.monotonic())
+        super().send(envelope)
+
+
 class CountedSlack(SlackServer):
     """Every question has a number of its own, and the answer repeats it."""
 
     def __init__(self) -> None:
         super().__init__(keep_versions=False, keep_calls=False)
         self.echo_own = False
+        self.delivery: TimedDelivery = TimedDelivery(self.changed)
+        self.delivery.keep_log = False
         self.sent: dict[str, float] = {}  # question -> when its envelopes went out
         self.seen: dict[Sight, dict[str, float]] = {"first": {}, "final": {}}
         self.count_by_method: Counter[str] = Counter()
@@ -58,8 +74,9 @@ class CountedSlack(SlackServer):
         question = f"q{next(self._numbers):06d}"
         root = None if new else self._roots[self._next_root % len(self._roots)]
         text = f"<@{self.bot_user_id}> {question}" if root is None else question
-        self.sent[question] = time.monotonic()
+        self.delivery.times.clear()
         ts = self.say(self.general, self.alice, text, root)
+        self.sent[question] = self.delivery.times[0]
         if root is None:
             self._roots.append(ts)
         else:
