@@ -11,14 +11,14 @@ demo: .venv/run.stamp            ## talk to the bot here and now: no account, no
 	@$(BIN)/threadbot demo
 
 test: .venv/dev.stamp            ## the tests
-	$(BIN)/pytest -n 2 --dist loadgroup
+	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 check: .venv/dev.stamp           ## the whole gate: format, lint, types, imports, tests
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
-	$(BIN)/pytest -n 2 --dist loadgroup
+	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 bench: .venv/dev.stamp           ## measure; prints one report
 	$(BIN)/python -m tests.bench
