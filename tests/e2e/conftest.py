@@ -48,6 +48,14 @@ async def house(running_house: House) -> House:
 
 
 @pytest.fixture
+def nobody(empty_house: House) -> House:
+    """The house without a single process of the bot."""
+    empty_house.dismiss()
+    empty_house.reset()
+    return empty_house
+
+
+@pytest.fixture
 async def home(short_path: Path) -> AsyncIterator[House]:
     """Slack alone: the bot brings everything else."""
     async with homestead(short_path) as house:

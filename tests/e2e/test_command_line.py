@@ -13,7 +13,7 @@ from tests.e2e.house import House
 from tests.e2e.programs import Finished, command
 from tests.redis_servers import free_port
 
-pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.xdist_group("e2e command line")]
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 QUICKLY = 15.0  # seconds, on a busy machine
 

@@ -10,7 +10,7 @@ from bot.text import split
 from tests.e2e.house import House
 from tests.fakes.engine import Say, Script, Wait, said
 
-pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.xdist_group("e2e conversation")]
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
 @pytest.mark.parametrize("mention_first", [False, True], ids=["message first", "mention first"])

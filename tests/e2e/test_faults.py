@@ -14,7 +14,7 @@ from tests.e2e.house import House
 from tests.e2e.programs import until
 from tests.fakes.engine import Say, Script, Wait, said
 
-pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.xdist_group("e2e faults")]
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 STORY = " ".join(f"word{number}" for number in range(200)) + " end."
 

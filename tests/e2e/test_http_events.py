@@ -13,7 +13,7 @@ import pytest_asyncio
 from tests.e2e.house import House
 from tests.redis_servers import free_port
 
-pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.xdist_group("e2e http")]
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")

@@ -11,7 +11,7 @@ from tests.e2e.house import House
 from tests.e2e.programs import until
 from tests.fakes.engine import Script
 
-pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.xdist_group("e2e load")]
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 THREADS, MESSAGES = 100, 4
 

@@ -10,8 +10,6 @@ from tests.e2e.house import House
 from tests.e2e.programs import Program
 from tests.fakes.chat_model import ChatModel, End, Hold, Say
 
-pytestmark = pytest.mark.xdist_group("e2e one process")
-
 
 async def running(home: House, **more: str) -> Program:
     program = home.start("run", "--log-level", "debug", **more)

@@ -11,7 +11,7 @@ import pytest
 from tests.e2e.house import House
 from tests.fakes.engine import Script
 
-pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.xdist_group("e2e redis")]
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
 @asynccontextmanager
