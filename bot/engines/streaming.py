@@ -9,7 +9,6 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing
 from typing import Any
 
 import httpx2
-from openai import AsyncAPIResponse
 
 from bot.domain import Event, FileProduced, RunRef, Text, TextDelta
 from bot.engines.errors import translated
@@ -19,7 +18,7 @@ from bot.engines.reply import Reply
 from bot.engines.sse import Frame, StreamBroken, frames
 from bot.errors import Ambiguous, ThreadbotError
 
-Request = AbstractAsyncContextManager[AsyncAPIResponse[Any]]
+Request = AbstractAsyncContextManager[httpx2.Response]
 
 _DRAIN_SECONDS = 0.1
 
@@ -40,7 +39,7 @@ class Streaming:
         """
         async with AsyncExitStack() as stack:
             with translated(creating=True):
-                response = (await stack.enter_async_context(request)).http_response
+                response = await stack.enter_async_context(request)
             with contextlib.suppress(httpx2.RequestError, StreamBroken):
                 heard = self._clock()
                 batches = await stack.enter_async_context(aclosing(_batches(response)))
