@@ -149,7 +149,7 @@ class House:
         slack.refuse_sockets = slack.mention_first = slack.enforce_limits = False
         slack.stream_seconds = 300.0
         slack.calls.clear()
-        slack.delivery.ack_seconds = 3.0
+        slack.delivery.retries = 3
         self.engine.default = Script()
         self.engine.scripts.clear()
         self.engine.gates.clear()
