@@ -20,7 +20,7 @@ class Row:
     elsewhere: tuple[str, str] = ("", "")
 
 
-# Measured elsewhere, on 2 shared cores: (Chat SDK 4.x, hand-written Bolt). Not comparable to the millisecond with
+# Measured elsewhere, on 2 shared cores: (Chat SDK, hand-written Bolt). Not comparable to the millisecond with
 # what this machine does today; the Bolt column beside ours is.
 TO_RUN = ("4.1 / 9.1", "3.8 / 8.0")
 FIRST_TEXT = ("1600-5000", "")
