@@ -13,7 +13,7 @@ from adapters.slack.files import MEBIBYTE, Files
 from adapters.slack.presence import Presence
 from adapters.slack.streams import STARTS_A_MINUTE, Streams
 from bot.domain import Attachment, Limits, Message, Post, Stage, ThreadKey, ToolKind, Turn
-from bot.errors import Misconfigured
+from bot.errors import Misconfigured, Retryable
 from bot.ports import Clock
 
 LIMITS = Limits(
@@ -86,27 +86,24 @@ class SlackOutlet:
                 self._presence.ended(turn.thread)
                 return Post(post.id, "message")
             await self._streams.close(turn.thread, post, working=stage == "live" and self._presence.sessions)
-        answer = await self._publish("chat.update", turn, text, stage, ts=post.id)
-        if not answer.get("ok"):  # it streams after all: another worker's
+        for _ in range(2):
+            answer = await self._publish("chat.update", turn, text, stage, ts=post.id)
+            if answer.get("ok"):
+                return Post(post.id, "message")
+            # It streams after all: another worker's.
             await self._streams.close(turn.thread, post, working=stage == "live" and self._presence.sessions)
-            await self._publish("chat.update", turn, text, stage, ts=post.id)
-        return Post(post.id, "message")
+        raise Retryable("chat.update: the stream does not close")
 
     async def remove(self, post: Post, thread: ThreadKey) -> None:
-        expect = frozenset({"message_not_found"}) | _STREAMS
-        answer = await self._api.call(
-            "chat.delete", repeatable=True, expect=expect, patience=1.0, channel=thread.channel, ts=post.id
-        )
-        if answer.get("error") in _STREAMS:
+        for _ in range(2):
+            answer = await self._api.call(
+                "chat.delete", repeatable=True, expect=_STREAMS | {"message_not_found"}, patience=1.0,
+                channel=thread.channel, ts=post.id,
+            )  # fmt: skip
+            if answer.get("error") not in _STREAMS:
+                return
             await self._streams.close(thread, post)
-            await self._api.call(
-                "chat.delete",
-                repeatable=True,
-                expect=expect,
-                patience=1.0,
-                channel=thread.channel,
-                ts=post.id,
-            )
+        raise Retryable("chat.delete: the stream does not close")
 
     async def find(self, turn: Turn) -> tuple[Post, ...]:
         us = await self._api.us()

@@ -150,6 +150,24 @@ async def test_a_stream_saved_as_a_message_can_be_edited(slack: SlackServer, out
     assert shown(slack, turn) == ["whole"]
 
 
+async def test_a_stream_that_does_not_close_is_tried_again_and_nothing_is_lost(
+    slack: SlackServer, outlet: SlackOutlet
+) -> None:
+    turn = asked(slack)
+    post = await outlet.open(turn, "half", "sealed")
+    for method, act in (
+        ("chat.update", lambda: outlet.edit(turn, post, "half and whole", "last")),
+        ("chat.delete", lambda: outlet.remove(post, turn.thread)),
+    ):
+        slack.faults.add(method, "error:streaming_state_conflict", times=2)
+        before = shown(slack, turn)
+        with pytest.raises(Retryable):
+            await act()
+        assert shown(slack, turn) == before
+        await act()
+        assert shown(slack, turn) == (["half and whole"] if method == "chat.update" else [])
+
+
 @pytest.mark.parametrize(
     "fault", ["drop_after", "reset", "500", "503", "error:internal_error", "error:msg_too_long"]
 )
