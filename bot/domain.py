@@ -280,4 +280,5 @@ class Turn:
     files: tuple[tuple[str, EngineFile], ...] = ()  # attachment id -> what the engine holds
     notices: tuple[str, ...] = ()  # sentences that go above the answer
     resumed: bool = False  # another worker had it before: look before you post
+    takeovers: int = 0  # how often that happened
     stopped: bool = False  # a person asked for silence

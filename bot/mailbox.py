@@ -15,75 +15,16 @@ from typing import Any
 import structlog
 
 from bot.domain import Message, ThreadKey
-from bot.redis_client import RedisClient, Script
-from bot.store import ACTIVE, KEEP_SECONDS, MESSAGE, SEEN_SECONDS, key
+from bot.redis_client import RedisClient
+from bot.scripts import ACTIVE, AMEND, PUT, STOP, STOPS, WITHDRAW, key
+from bot.store import KEEP_SECONDS, MESSAGE, SEEN_SECONDS
 
-STOPS = "tb:stops"  # pub/sub channel: text of a thread key
 _log = structlog.get_logger()
 
 EARLY_SECONDS = (
     600  # Slack redelivers a mention within six minutes, and what was said after it may be here first
 )
 EARLY_LINES = 20  # of a thread that may never be ours
-
-# KEYS seen inbox mail head early; ARGV id message addressed seen_seconds keep_seconds has_files replies early_seconds early_lines
-# 0: not our thread, or not yet. 1: seen before; a twin that brings files replaces one that waits without. 2: stored.
-# Also whether lines of the thread came before it was ours.
-_PUT = Script(
-    "put",
-    """
-if ARGV[3] == '0' and redis.call('EXISTS', KEYS[4]) == 0 then
-  if ARGV[7] == '1' then
-    redis.call('RPUSH', KEYS[5], ARGV[2])
-    redis.call('LTRIM', KEYS[5], -ARGV[9], -1)
-    redis.call('EXPIRE', KEYS[5], ARGV[8])
-  end
-  return {0, 0}
-end
-local early = redis.call('EXISTS', KEYS[5])
-if not redis.call('SET', KEYS[1], '1', 'NX', 'EX', ARGV[4]) then
-  if ARGV[6] == '1' and redis.call('HEXISTS', KEYS[3], ARGV[1]) == 1 then
-    redis.call('HSET', KEYS[3], ARGV[1], ARGV[2])
-  end
-  return {1, early}
-end
-redis.call('HSET', KEYS[3], ARGV[1], ARGV[2])
-redis.call('RPUSH', KEYS[2], ARGV[1])
-redis.call('HSETNX', KEYS[4], 'since', ARGV[1])
-redis.call('EXPIRE', KEYS[4], ARGV[5])
-return {2, early}
-""",
-)
-
-_AMEND = Script(
-    "amend",
-    """
-if redis.call('HEXISTS', KEYS[1], ARGV[1]) == 0 then return 0 end
-redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
-return 1
-""",
-)
-
-_WITHDRAW = Script(
-    "withdraw",
-    """
-redis.call('SET', KEYS[1], '1', 'EX', ARGV[2])
-redis.call('LREM', KEYS[2], 0, ARGV[1])
-return redis.call('HDEL', KEYS[3], ARGV[1])
-""",
-)
-
-_STOP = Script(
-    "stop",
-    """
-local dropped = redis.call('DEL', KEYS[1], KEYS[2])
-if redis.call('EXISTS', KEYS[3]) == 1 then
-  redis.call('HSET', KEYS[3], 'stop', '1')
-  return 2
-end
-return dropped > 0 and 1 or 0
-""",
-)
 
 
 class RedisMailroom:
@@ -104,7 +45,7 @@ class RedisMailroom:
         thread = message.thread
         if not message.addressed and not self._follows(thread):
             return False
-        stored, early = await _PUT(
+        stored, early = await PUT(
             self._redis,
             [
                 key(thread, f"seen:{message.id}"),
@@ -148,21 +89,21 @@ class RedisMailroom:
         if waiting is None:
             return False
         amended = replace(MESSAGE.validate_json(waiting), text=text)
-        return bool(await _AMEND(self._redis, [key(thread, "mail")], [message, MESSAGE.dump_json(amended)]))
+        return bool(await AMEND(self._redis, [key(thread, "mail")], [message, MESSAGE.dump_json(amended)]))
 
     async def withdraw(self, thread: ThreadKey, message: str) -> bool:
         keys = [key(thread, f"seen:{message}"), key(thread, "inbox"), key(thread, "mail")]
-        return bool(await _WITHDRAW(self._redis, keys, [message, SEEN_SECONDS]))
+        return bool(await WITHDRAW(self._redis, keys, [message, SEEN_SECONDS]))
 
     async def stop(self, thread: ThreadKey) -> bool:
         if not thread.root:
             names: Any = await self._redis.zrange(ACTIVE, 0, -1)
             held = [ThreadKey.parse(name.decode()) for name in names]
             return any([await self.stop(one) for one in held if replace(one, root="") == thread])
-        state = await _STOP(self._redis, [key(thread, part) for part in ("inbox", "mail", "turn")], [])
-        if state == 2:
-            await self._redis.publish(STOPS, str(thread))
-        return bool(state)
+        dropped, turn = await STOP(self._redis, [key(thread, part) for part in ("inbox", "mail", "turn")])
+        if turn:
+            await self._redis.publish(STOPS, f"{thread} {turn.decode()}")
+        return bool(dropped or turn)
 
     async def feedback(self, thread: ThreadKey, post: str, author: str, *, good: bool) -> None:
         await self._redis.hset(key(thread, "feedback"), f"{post}:{author}", "good" if good else "bad")

@@ -11,7 +11,8 @@ class Silenced(Exception):
 
 
 class Silence:
-    """`ask()` may come before, during or after the block; asked before, the block ends at its first wait.
+    """`ask()` may come before, during or after the block, and any number of times; asked before, the block ends at
+    its first wait.
 
     >>> async with silence:  # raises Silenced
     ...     await a_long_answer()
@@ -24,6 +25,8 @@ class Silence:
         self._scope: asyncio.Timeout | None = None
 
     def ask(self) -> None:
+        if self.asked:
+            return  # a Timeout that is going off cannot be rescheduled
         self.asked = True
         if self._scope is not None:
             self._scope.reschedule(asyncio.get_running_loop().time())

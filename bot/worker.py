@@ -8,42 +8,49 @@ from __future__ import annotations
 
 import asyncio
 import time
+from contextlib import suppress
 from typing import Literal
 
 import structlog
 from redis.exceptions import RedisError
 
 from bot.bells import Bells
+from bot.consultation import asked
 from bot.conversation import Conversation
 from bot.domain import Exchange, ThreadKey, Turn
 from bot.errors import LeaseLost, Retryable
-from bot.mailbox import STOPS
 from bot.ports import Clock
 from bot.redis_client import RedisClient
+from bot.scripts import HANDED_OVER, STOPS
 from bot.silence import Silence
 from bot.store import Lease, Store
 
 _log = structlog.get_logger()
 
 RENEWALS = 4  # of a lease before it runs out
+SURE = 0.6  # of a lease's time, counted from its last renewal, we may still speak: what is said takes time as well
 SWEEP_SECONDS = 1.0  # how often threads are looked for whose worker died
+SWEEP_THREADS = 100  # taken up at once
+TAKEOVERS = 25  # of one turn: it has ended so many workers that it must not end more
 AWAY_SECONDS = 0.5  # between two tries while Redis is away
 HAND_OVER_SECONDS = 0.9
 PASS_ON_SECONDS = 1.0  # a bell this worker cannot answer rings again for another one
-LEAVING_SECONDS = (
-    0.1  # ... sooner when it is on its way out, and hears the bells of what it hands over itself
-)
 
 
 class HeldThread:
-    """A thread in this worker's hands: the Desk of its conversation."""
+    """A thread in this worker's hands: the Desk of its conversation.
 
-    __slots__ = ("_clock", "_store", "lease", "rung", "silence", "task")
+    `turn` is the id of the turn being answered. `finishing` is set while its end is on the way to Redis, which may
+    give the thread back: until that is known, nobody can say whether a new message will be seen.
+    """
 
-    def __init__(self, store: Store, lease: Lease, clock: Clock) -> None:
+    __slots__ = ("_clock", "_store", "finishing", "lease", "silence", "task", "turn")
+
+    def __init__(self, store: Store, lease: Lease, turn: str, clock: Clock) -> None:
         self.lease = lease
+        self.turn = turn
         self.silence = Silence()
-        self.rung = False  # a bell rang while we held the thread
+        self.finishing: asyncio.Event | None = None
         self.task: asyncio.Task[None] | None = None
         self._store = store
         self._clock = clock
@@ -53,11 +60,16 @@ class HeldThread:
 
     async def held(self) -> None:
         # Past its time somebody else may hold the thread. The renewal loop finds out, and ends us if it is so.
-        while time.monotonic() - self.lease.renewed_at > self._store.lease_seconds:
-            await self._clock.sleep(AWAY_SECONDS / 5)
+        while time.monotonic() - self.lease.renewed_at > self._store.lease_seconds * SURE:
+            await self._clock.sleep(AWAY_SECONDS)
 
     async def transcript(self) -> tuple[Exchange, ...]:
         return await self._store.transcript(self.lease.thread)
+
+    def stop(self, turn: str) -> None:
+        """Silence this turn, if it is still the one being answered."""
+        if turn == self.turn:
+            self.silence.ask()
 
 
 class Worker:
@@ -82,6 +94,8 @@ class Worker:
         self._held: dict[ThreadKey, HeldThread] = {}
         self._turns: asyncio.TaskGroup | None = None
         self._leaving = False
+        self._left: list[Lease] = []
+        self._handed_over = asyncio.Event()
 
     async def idle(self) -> None:
         """Wait until no thread is held."""
@@ -95,14 +109,15 @@ class Worker:
             loops.create_task(self._bells.listen(self._hear), name="hear bells")
             loops.create_task(self._renew(), name="renew leases")
             loops.create_task(self._sweep(), name="sweep for threads left behind")
-            loops.create_task(self._hear_stops(), name="hear stops")
-            async with asyncio.TaskGroup() as self._turns:
-                try:
-                    await asyncio.Event().wait()
-                finally:
-                    self._leaving = (
-                        True  # cancelled: the turns end first, while their leases are still renewed
-                    )
+            loops.create_task(self._hear_others(), name="hear stops and hand-overs")
+            try:
+                async with asyncio.TaskGroup() as self._turns:
+                    try:
+                        await asyncio.Event().wait()
+                    finally:
+                        self._leaving = True  # the turns are cancelled next
+            finally:
+                await self._hand_over()
 
     # --- taking threads ------------------------------------------------------------------------------------------
 
@@ -121,8 +136,7 @@ class Worker:
         while True:
             try:
                 if self._leaving or not self._conversation.speaks(thread.platform):
-                    after = LEAVING_SECONDS if self._leaving else PASS_ON_SECONDS
-                    await self._bells.ring(thread, f"passed-on/{time.time_ns()}", after=after)
+                    await self._bells.ring(thread, f"passed-on/{time.time_ns()}", after=PASS_ON_SECONDS)
                 else:
                     await self._hold(thread)
                 return
@@ -132,9 +146,10 @@ class Worker:
 
     async def _hold(self, thread: ThreadKey) -> Literal["held", "busy", "empty"]:
         """Take the thread and begin to answer it."""
-        if held := self._held.get(thread):
-            held.rung = True
-            return "held"
+        while held := self._held.get(thread):
+            if held.finishing is None:
+                return "held"  # its end takes what waits, or gives the thread back
+            await held.finishing.wait()
         await self._slots.acquire()
         claimed: tuple[Lease, Turn] | Literal["busy", "empty"] = "busy"
         try:
@@ -145,37 +160,52 @@ class Worker:
         if isinstance(claimed, str):
             return claimed
         lease, turn = claimed
-        held = self._held[thread] = HeldThread(self._store, lease, self._clock)
         if self._turns is None or self._leaving:
-            await self._let_go(held)
-        else:
-            held.task = self._turns.create_task(self._serve(held, turn), name=f"turns of {thread}")
-            await self._store.watch(lease)
+            self._slots.release()
+            await self._store.release([lease])
+            return "busy"
+        held = self._held[thread] = HeldThread(self._store, lease, turn.id, self._clock)
+        held.task = self._turns.create_task(self._serve(held, turn), name=f"turns of {thread}")
+        await self._store.watch(lease)
         return "held"
 
     async def _serve(self, held: HeldThread, turn: Turn | None) -> None:
         """Answer the thread's turns until none is left."""
+        thread = held.lease.thread
         try:
             while turn is not None:
-                _log.debug("turn.taken", thread=str(turn.thread), turn=turn.id, resumed=turn.resumed)
-                if turn.stopped:
-                    held.silence.ask()
-                ended, exchange = await self._conversation.answer(turn, held, held.silence)
-                held.rung = False
-                turn = await self._finish(held, ended, exchange)
-                held.silence = Silence()
+                turn = await self._answer(held, turn)
         except LeaseLost:
-            _log.warning("lease.lost", thread=str(held.lease.thread))
+            _log.warning("lease.lost", thread=str(thread))
         except asyncio.CancelledError:
-            await self._let_go(held)
+            if self._leaving:
+                self._left.append(held.lease)
             raise
         except Exception:  # noqa: BLE001 - one thread's bug must not end the others; the sweep takes it up again
-            _log.exception("thread.crashed", thread=str(held.lease.thread))
+            _log.exception("thread.crashed", thread=str(thread))
         finally:
-            self._held.pop(held.lease.thread, None)
+            del self._held[thread]
             self._slots.release()
-        if held.rung:  # while the lease was on its way back: that bell found us holding
-            await self._hear(held.lease.thread)
+            if held.finishing is not None:
+                held.finishing.set()
+
+    async def _answer(self, held: HeldThread, turn: Turn) -> Turn | None:
+        """Answer one turn; returns the next."""
+        _log.debug("turn.taken", thread=str(turn.thread), turn=turn.id, resumed=turn.resumed)
+        held.turn, held.silence = turn.id, Silence()
+        if turn.stopped:
+            held.silence.ask()
+        if turn.takeovers > TAKEOVERS:
+            _log.error("turn.given_up", thread=str(turn.thread), turn=turn.id, takeovers=turn.takeovers)
+            exchange = Exchange(asked(turn), "")
+        else:
+            turn, exchange = await self._conversation.answer(turn, held, held.silence)
+        held.finishing = asyncio.Event()
+        following = await self._finish(held, turn, exchange)
+        if following is not None:
+            held.finishing.set()
+            held.finishing = None
+        return following
 
     async def _finish(self, held: HeldThread, turn: Turn, exchange: Exchange) -> Turn | None:
         while True:
@@ -185,17 +215,15 @@ class Worker:
                 _log.warning("worker.redis_away", reason=str(away))
                 await self._clock.sleep(AWAY_SECONDS)
 
-    async def _let_go(self, held: HeldThread) -> None:
-        """Give the thread back unfinished and tell the other workers."""
-        thread = held.lease.thread
+    async def _hand_over(self) -> None:
+        """Give back what is unfinished, all at once, and tell the other workers."""
         try:
             async with asyncio.timeout(HAND_OVER_SECONDS):
-                await self._store.release(held.lease)
-                await self._bells.ring(thread, f"hand-over/{held.lease.token}")
+                await self._store.release(self._left)
         except (Retryable, TimeoutError):
-            _log.warning("lease.not_handed_over", thread=str(thread))  # it runs out by itself
+            _log.warning("leases.not_handed_over", threads=len(self._left))  # they run out by themselves
         else:
-            _log.info("lease.handed_over", thread=str(thread))
+            _log.info("leases.handed_over", threads=len(self._left))
 
     # --- the loops -----------------------------------------------------------------------------------------------
 
@@ -203,42 +231,54 @@ class Worker:
         period = self._store.lease_seconds / RENEWALS
         while True:
             await self._clock.sleep(period)
+            holding = [held for held in self._held.values() if held.finishing is None]
             try:
-                lost = await self._store.renew([held.lease for held in self._held.values()])
+                lost = set(await self._store.renew([held.lease for held in holding]))
             except Retryable as away:
                 _log.warning("worker.redis_away", reason=str(away))
                 continue
-            for lease in lost:
-                held = self._held.get(lease.thread)
-                if held is not None and held.lease is lease and held.task is not None:
-                    _log.warning("lease.lost", thread=str(lease.thread))
+            for held in holding:
+                if held.lease in lost and held.finishing is None and held.task is not None:
+                    _log.warning("lease.lost", thread=str(held.lease.thread))
                     held.task.cancel()
-            for held in list(self._held.values()):
-                if held.lease.stopped:
-                    held.silence.ask()
+                elif held.lease.stopped:
+                    held.stop(held.lease.stopped)
 
     async def _sweep(self) -> None:
-        """Take up threads whose worker died, and those whose hand-over nobody heard."""
+        """Take up threads whose worker died, and those that were handed over."""
         while not self._leaving:
-            await self._clock.sleep(SWEEP_SECONDS)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(SWEEP_SECONDS):
+                    await self._handed_over.wait()
+            self._handed_over.clear()
             try:
-                for thread, score in await self._store.due():
-                    if self._conversation.speaks(thread.platform) and await self._hold(thread) == "empty":
-                        await self._store.forget(thread, score)
+                found = SWEEP_THREADS
+                while found == SWEEP_THREADS and not self._slots.locked():
+                    due = await self._store.due(limit=SWEEP_THREADS)
+                    found = len(due)
+                    await asyncio.gather(*(self._take_up(thread, score) for thread, score in due))
             except Retryable as away:
                 _log.warning("worker.redis_away", reason=str(away))
 
-    async def _hear_stops(self) -> None:
-        """Silence at once what somebody stopped. Renewals tell it too, within a lease's quarter."""
+    async def _take_up(self, thread: ThreadKey, score: float) -> None:
+        if self._conversation.speaks(thread.platform) and await self._hold(thread) == "empty":
+            await self._store.forget(thread, score)
+
+    async def _hear_others(self) -> None:
+        """Silence at once what somebody stopped (renewals tell it too, a little later); see what was handed over."""
         while True:
             try:
-                async with self._redis.pubsub() as stops:
-                    await stops.subscribe(STOPS)
-                    async for message in stops.listen():
-                        if message["type"] == "message":
-                            held = self._held.get(ThreadKey.parse(message["data"].decode()))
-                            if held is not None:
-                                held.silence.ask()
+                async with self._redis.pubsub() as others:
+                    await others.subscribe(STOPS, HANDED_OVER)
+                    async for message in others.listen():
+                        if message["type"] != "message":
+                            continue
+                        if message["channel"] == HANDED_OVER.encode():
+                            self._handed_over.set()
+                            continue
+                        thread, _, turn = message["data"].decode().partition(" ")
+                        if held := self._held.get(ThreadKey.parse(thread)):
+                            held.stop(turn)
             except (RedisError, OSError) as away:
                 _log.warning("worker.redis_away", reason=type(away).__name__)
             await self._clock.sleep(AWAY_SECONDS)

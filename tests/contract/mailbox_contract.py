@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 import pytest
@@ -12,7 +13,8 @@ from bot.domain import Attachment, Author, Exchange, Message, Post, RunRef, Thre
 from bot.errors import LeaseLost
 from bot.mailbox import RedisMailroom
 from bot.redis_client import RedisClient
-from bot.store import Lease, Store, key
+from bot.scripts import key
+from bot.store import Lease, Store
 
 THREAD = ThreadKey("slack", "T1", "C1", "1700000000.000100")
 OTHER = ThreadKey("slack", "T1", "C1", "1700000000.000200")
@@ -140,21 +142,21 @@ async def a_redelivered_turn_carries_the_same_batch_and_its_progress(rig: Rig) -
     )
     await rig.store.save(lease, progress)
     await rig.mailroom.put(message("2", "second"))
-    await rig.store.release(lease)
+    await rig.store.release([lease])
     _, again = await rig.claim()
-    assert again == replace(progress, resumed=True)
+    assert again == replace(progress, resumed=True, takeovers=1)
 
 
 async def a_lost_lease_can_write_nothing(rig: Rig) -> None:
     await rig.mailroom.put(message())
     lease, turn = await rig.claim()
-    await rig.store.release(lease)
+    await rig.store.release([lease])
     second, again = await rig.claim()
     with pytest.raises(LeaseLost):
         await rig.store.save(lease, replace(turn, posts=(Post("stale"),)))
     with pytest.raises(LeaseLost):
         await rig.store.finish(lease, turn, ANSWERED)
-    await rig.store.release(lease)
+    await rig.store.release([lease])
     assert await rig.store.renew([lease]) == [lease]
     assert await rig.store.claim(THREAD) == "busy", "a stale release must not free the new holder's lease"
     assert await rig.store.renew([second]) == []
@@ -183,6 +185,71 @@ async def a_lease_that_ran_out_unseen_is_ours_again_unless_somebody_took_it(rig:
     await rig.redis.delete(f"tb:{{{THREAD}}}:lease")
     await rig.claim()
     assert await rig.store.renew([lease]) == [lease]
+
+
+async def what_was_given_back_is_not_taken_back_by_a_late_renewal(rig: Rig) -> None:
+    await rig.mailroom.put(message())
+    lease, _ = await rig.claim()
+    await rig.store.release([lease])
+    assert await rig.store.renew([lease]) == [lease]
+    await rig.claim()
+
+
+async def every_change_may_be_sent_twice(rig: Rig) -> None:
+    """An answer that gets lost makes the client send again, also after the first copy was done."""
+    once = rig.redis.evalsha
+
+    async def twice(*call: object) -> object:
+        await once(*call)  # type: ignore[arg-type]
+        return await once(*call)  # type: ignore[arg-type]
+
+    await rig.mailroom.put(message("0", "warm up"))
+    lease, turn = await rig.claim()
+    await rig.store.save(lease, turn)
+    await rig.store.finish(lease, turn, ANSWERED)
+    rig.redis.evalsha = twice  # type: ignore[assignment]
+    await rig.mailroom.put(message("1", "first"))
+    lease, turn = await rig.claim()
+    await rig.mailroom.put(message("2", "second"))
+    await rig.store.save(lease, replace(turn, posts=(Post("9"),)))
+    following = await rig.store.finish(lease, turn, ANSWERED)
+    assert texts(following) == ["second"]
+    assert following is not None
+    assert following.posts == ()
+    assert len(await rig.store.transcript(THREAD)) == 2
+    with suppress(LeaseLost):  # the first copy gave the lease back
+        await rig.store.finish(lease, following, ANSWERED)
+    assert await rig.store.claim(THREAD) == "empty"
+    assert len(await rig.store.transcript(THREAD)) == 3
+
+
+async def a_late_save_does_not_reach_the_next_turn(rig: Rig) -> None:
+    await rig.mailroom.put(message("1"))
+    lease, turn = await rig.claim()
+    await rig.mailroom.put(message("2"))
+    await rig.store.finish(lease, turn, ANSWERED)
+    await rig.store.save(lease, replace(turn, posts=(Post("of the first turn"),)))
+    await rig.store.release([lease])
+    _, following = await rig.claim()
+    assert following.posts == ()
+
+
+async def a_turn_nobody_can_read_is_put_aside_and_the_thread_goes_on(rig: Rig) -> None:
+    await rig.mailroom.put(message("1"))
+    lease, _ = await rig.claim()
+    await rig.redis.hset(key(THREAD, "turn"), "batch", "[nonsense")
+    await rig.store.release([lease])
+    await rig.mailroom.put(message("2", "next"))
+    assert texts((await rig.claim())[1]) == ["next"]
+    assert await rig.redis.exists(key(THREAD, "parked"))
+
+
+async def takeovers_are_counted(rig: Rig) -> None:
+    await rig.mailroom.put(message())
+    for number in range(3):
+        lease, turn = await rig.claim()
+        assert (turn.takeovers, turn.resumed) == (number, number > 0)
+        await rig.store.release([lease])
 
 
 async def many_leases_are_renewed_together(rig: Rig) -> None:
@@ -265,8 +332,8 @@ async def stop_reaches_the_holder_and_drops_what_waits(rig: Rig) -> None:
     await rig.mailroom.put(message("2"))
     assert await rig.mailroom.stop(THREAD)
     assert await rig.store.renew([lease]) == []
-    assert lease.stopped
-    await rig.store.release(lease)
+    assert lease.stopped == turn.id
+    await rig.store.release([lease])
     lease, turn = await rig.claim()
     assert turn.stopped
     assert await rig.store.finish(lease, turn, ANSWERED) is None
@@ -280,7 +347,7 @@ async def stop_without_a_thread_reaches_all_of_the_channel_and_no_other(rig: Rig
         leases.append((await rig.claim(thread))[0])
     assert await rig.mailroom.stop(replace(THREAD, root=""))
     assert await rig.store.renew(leases) == []
-    assert [lease.stopped for lease in leases] == [True, True, False]
+    assert [bool(lease.stopped) for lease in leases] == [True, True, False]
     assert not await rig.mailroom.stop(replace(THREAD, channel="C9", root=""))
 
 
@@ -312,6 +379,11 @@ LAWS: tuple[Law, ...] = (
     a_lost_lease_can_write_nothing,
     a_dead_workers_thread_is_taken_over,
     a_lease_that_ran_out_unseen_is_ours_again_unless_somebody_took_it,
+    what_was_given_back_is_not_taken_back_by_a_late_renewal,
+    every_change_may_be_sent_twice,
+    a_late_save_does_not_reach_the_next_turn,
+    a_turn_nobody_can_read_is_put_aside_and_the_thread_goes_on,
+    takeovers_are_counted,
     many_leases_are_renewed_together,
     a_line_in_a_foreign_thread_is_not_for_us,
     a_follow_up_needs_no_mention_where_the_channel_says_so,

@@ -89,13 +89,12 @@ class SlowStore(Store):
 
 
 class BellCounter(Worker):
-    """Tells a SlowStore how many bells met a held thread."""
+    """Tells a SlowStore how many bells rang while its answer was on the way."""
 
     async def _hold(self, thread: ThreadKey) -> Literal["held", "busy", "empty"]:
-        outcome = await super()._hold(thread)
-        if outcome == "held" and isinstance(self._store, SlowStore) and self._store.freed.is_set():
+        if isinstance(self._store, SlowStore) and self._store.freed.is_set():
             self._store.bells_met += 1
-        return outcome
+        return await super()._hold(thread)
 
 
 class House:
