@@ -13,6 +13,7 @@ import structlog
 from adapters.slack.names import Names
 from adapters.slack.wire import Amend, Deed, Feedback, Put, Stop, Withdraw
 from bot.domain import Message, ThreadKey
+from bot.errors import Misconfigured, Retryable
 from bot.ports import Clock, Mailroom
 
 _log = structlog.get_logger()
@@ -20,8 +21,9 @@ STORE_SECONDS = 2.5  # Slack waits three for its answer
 KEEP_SECONDS = 60.0
 _ROOM = 10_000  # deeds kept while the store is away, a few kB each
 _GESTURES = 1_000
-_FAILURES_A_ROUND = 3
+_AWAY_THREADS = 3  # so many waiting at once: it is the store that is away, not something about one of them
 _BACKOFF_SECONDS = (0.2, 0.5, 1.0, 2.0)
+_PASSING = (Retryable, Misconfigured, OSError)  # an operator mends settings; TimeoutError is an OSError
 
 
 @dataclass(slots=True)
@@ -33,7 +35,8 @@ class _Lane:
 
 
 class Intake:
-    """Hands deeds to the mailroom. What fails is kept and tried again, so a redelivery is not the last copy.
+    """Hands deeds to the mailroom. What the store is not there for is kept, thread by thread, and tried again, so a
+    redelivery is not the last copy.
 
     Slack redelivers what was not acknowledged, but only for a while
     (https://docs.slack.dev/apis/events-api/#retries); Socket Mode promises even less.
@@ -44,28 +47,22 @@ class Intake:
         self._clock = clock
         self._mailroom: Mailroom | None = None
         self._lanes: dict[ThreadKey, _Lane] = {}
-        self._kept: dict[Deed, float] = {}  # deed -> when to give up; in order of arrival
+        self._waiting: dict[ThreadKey, dict[Deed, float]] = {}  # deed -> when to give up; in order of arrival
         self._wake = asyncio.Event()
         self._gestures: dict[Stop, None] = {}
+        self.kept = 0
 
     def open(self, mailroom: Mailroom) -> None:
         self._mailroom = mailroom
 
-    @property
-    def kept(self) -> int:
-        return len(self._kept)
-
     async def take(self, deed: Deed) -> bool:
-        """Whether the deed is stored now, so that Slack may be answered. False: kept, ask for it again."""
+        """Whether the deed is stored now, so that Slack may be answered. False: kept or dropped, ask for it again."""
         if self._mailroom is None:
             return False
-        if self._kept:  # or it would overtake
+        if len(self._waiting) >= _AWAY_THREADS and _thread(deed) not in self._lanes:
             self._keep(deed)
             return False
-        if await self._stored(deed):
-            return True
-        self._keep(deed)
-        return False
+        return await self._try(deed)
 
     async def drain(self) -> None:
         """Store what was kept, whenever the store is back. Runs until cancelled."""
@@ -77,40 +74,72 @@ class Intake:
             else:
                 await self._clock.sleep(_BACKOFF_SECONDS[min(failures, len(_BACKOFF_SECONDS) - 1)])
                 failures += 1
-            if not self._kept:
+            if not self._waiting:
                 self._wake.clear()
 
     async def _drain_once(self) -> bool:
-        failed: set[ThreadKey] = set()
-        for deed, until in list(self._kept.items()):
-            thread = _thread(deed)
-            if thread in failed:
-                continue
-            if await self._stored(deed):
-                del self._kept[deed]
-                continue
-            failed.add(thread)
-            if self._clock.now() > until:
-                del self._kept[deed]
-                _log.error("slack.deed_lost", deed=type(deed).__name__, thread=str(thread))
-            if len(failed) >= _FAILURES_A_ROUND:
+        failed = 0
+        for thread in list(self._waiting):
+            if not await self._emptied(thread):
+                failed += 1
+            if failed >= _AWAY_THREADS:
                 break
         return not failed
 
+    async def _emptied(self, thread: ThreadKey) -> bool:
+        while (deed := self._first(thread)) is not None:
+            await self._try(deed)
+            if self._first(thread) == deed:
+                # The next round begins with others.
+                waiting = self._waiting[thread] = self._waiting.pop(thread)
+                if self._clock.now() > waiting[deed]:
+                    self._forget(deed)
+                    _log.error("slack.deed_lost", deed=type(deed).__name__, thread=str(thread))
+                return False
+        return True
+
+    def _first(self, thread: ThreadKey) -> Deed | None:
+        return next(iter(self._waiting.get(thread, ())), None)
+
     def _keep(self, deed: Deed) -> None:
-        if deed not in self._kept and len(self._kept) >= _ROOM:
-            _log.error("slack.deed_refused", deed=type(deed).__name__, thread=str(_thread(deed)))
+        thread = _thread(deed)
+        if deed in self._waiting.get(thread, ()):
             return
-        self._kept.setdefault(deed, self._clock.now() + KEEP_SECONDS)
+        if self.kept >= _ROOM:
+            _log.error("slack.deed_refused", deed=type(deed).__name__, thread=str(thread))
+            return
+        self._waiting.setdefault(thread, {})[deed] = self._clock.now() + KEEP_SECONDS
+        self.kept += 1
         self._wake.set()
 
-    async def _stored(self, deed: Deed) -> bool:
+    def _forget(self, deed: Deed) -> None:
+        thread = _thread(deed)
+        waiting = self._waiting.get(thread, {})
+        if deed in waiting:
+            del waiting[deed]
+            self.kept -= 1
+            if not waiting:
+                del self._waiting[thread]
+
+    async def _try(self, deed: Deed) -> bool:
+        """Store it. What fails for a passing reason is kept; anything else would fail for ever and is dropped."""
+        thread = _thread(deed)
         try:
-            async with asyncio.timeout(STORE_SECONDS), self._lane(_thread(deed)):
+            async with asyncio.timeout(STORE_SECONDS), self._lane(thread):
+                if self._first(thread) not in (None, deed):
+                    raise Retryable("it would overtake")
                 await self._store(deed)
-        except Exception as error:  # noqa: BLE001 - whatever it is, the person's message must not be lost to it
+        except _PASSING as error:
             _log.warning("slack.not_stored", deed=type(deed).__name__, error=type(error).__name__)
+            self._keep(deed)
             return False
+        except Exception as error:  # noqa: BLE001 - a bug: the other messages must not be lost to it
+            _log.error(  # without its trace, which may quote the message
+                "slack.deed_broken", deed=type(deed).__name__, thread=str(thread), error=type(error).__name__
+            )
+            self._forget(deed)
+            return False
+        self._forget(deed)
         return True
 
     async def _store(self, deed: Deed) -> None:
