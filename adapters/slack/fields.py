@@ -9,6 +9,7 @@ from typing import Any
 from bot.domain import Attachment
 
 _ID = re.compile(r"[A-Z0-9]{1,40}")
+_HALF = re.compile("[\ud800-\udfff]")
 _TS = re.compile(r"[0-9]{1,12}\.[0-9]{1,9}")
 # Slack cuts at 40,000 (https://docs.slack.dev/changelog/2018-truncating-really-long-messages/).
 _MAX_TEXT = 100_000
@@ -21,6 +22,11 @@ class Malformed(Exception):
 
 def is_id(value: str) -> bool:
     return _ID.fullmatch(value) is not None
+
+
+def whole(text: str) -> str:
+    """JSON may hold lone surrogates, which are no Unicode: nothing could store or send them."""
+    return _HALF.sub("\ufffd", text)
 
 
 def attachments(files: object) -> Iterator[Attachment]:
@@ -37,7 +43,7 @@ def attachment(file_id: str, file: Mapping[str, Any]) -> Attachment:
     """https://docs.slack.dev/reference/objects/file-object/"""
 
     def string(*keys: str) -> str:
-        return next((file[key] for key in keys if isinstance(file.get(key), str) and file[key]), "")
+        return whole(next((file[key] for key in keys if isinstance(file.get(key), str) and file[key]), ""))
 
     size = file.get("size")
     return Attachment(
@@ -55,15 +61,14 @@ def home(said: Mapping[str, Any]) -> str:
     return team if isinstance(team, str) and is_id(team) else ""
 
 
-def profile_name(profile: object) -> str:
-    match profile:
-        case {"display_name": str(name)} if name:
-            return name[:80]
-        case {"real_name": str(name)} if name:
-            return name[:80]
-        case {"name": str(name)}:
-            return name[:80]
-    return ""
+def name_of(person: object) -> str:
+    """As others see it, of a user (https://docs.slack.dev/reference/objects/user-object/) or of an event's profile."""
+    if not isinstance(person, dict):
+        return ""
+    profile = person.get("profile")
+    shown = profile if isinstance(profile, dict) else person
+    names = (shown.get("display_name"), person.get("real_name"), person.get("name"))
+    return next((whole(name[:80]) for name in names if isinstance(name, str) and name), "")
 
 
 def subtype_of(data: Mapping[str, Any]) -> str | None:
@@ -100,7 +105,7 @@ def text_of(data: Mapping[str, Any], key: str) -> str:
         return ""
     if not isinstance(value, str) or len(value) > _MAX_TEXT:
         raise Malformed
-    return value
+    return whole(value)
 
 
 def root_of(data: Mapping[str, Any], ts: str) -> str:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator, Mapping
-from typing import Any
 
 from adapters.slack.api import Api
+from adapters.slack.fields import name_of
 from bot.errors import Misconfigured, Rejected, ThreadbotError
 
 _ROOM = 5_000
@@ -41,7 +41,7 @@ class Names(Mapping[str, str]):
         try:
             async with asyncio.timeout(_PATIENCE_SECONDS):
                 answer = await self._api.call("users.info", user=user)
-            self._keep(user, _display(answer.get("user")))
+            self._keep(user, name_of(answer.get("user")))
         except (Misconfigured, Rejected):
             self._keep(user, "")  # it would be the same next time
         except (ThreadbotError, TimeoutError):
@@ -55,15 +55,3 @@ class Names(Mapping[str, str]):
         if len(self._known) >= _ROOM:
             del self._known[next(iter(self._known))]
         self._known[user] = name
-
-
-def _display(user: Any) -> str:
-    """https://docs.slack.dev/reference/objects/user-object/"""
-    match user:
-        case {"profile": {"display_name": str(name)}} if name:
-            return name[:80]
-        case {"real_name": str(name)} if name:
-            return name[:80]
-        case {"name": str(name)}:
-            return name[:80]
-    return ""

@@ -171,7 +171,7 @@ class _Reader:
         raw = fields.text_of(said, "text")
         root = fields.root_of(said, ts)
         private = channel_type == "im" or (channel_type is None and channel.startswith("D"))
-        name = fields.profile_name(said.get("user_profile")) or self._names.get(user, "")
+        name = fields.name_of(said.get("user_profile")) or self._names.get(user, "")
         return Message(
             id=ts,
             thread=self._thread(channel, root),

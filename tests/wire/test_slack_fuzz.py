@@ -7,18 +7,21 @@ from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import TypeAdapter
 
 from adapters.slack.wire import Ignore, Put, parse, spoken
-from bot.domain import ThreadKey
+from bot.domain import Message, ThreadKey
 from tests.wire.slack_payloads import ALICE, FILE, US, changed, deleted, envelope, mention, message, pressed
 
+MESSAGE = TypeAdapter(Message)
 JUNK = st.recursive(
     st.none()
     | st.booleans()
     | st.integers()
     | st.floats(allow_nan=False)
     | st.text(max_size=20)
-    | st.just("x" * 200_000),
+    | st.just("x" * 200_000)
+    | st.just("\ud83d"),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
     max_leaves=8,
 )
@@ -62,6 +65,7 @@ def test_no_damage_to_a_payload_raises(data: st.DataObject) -> None:
     intent = parse(payload, US)
     if isinstance(intent, Put):
         assert ThreadKey.parse(str(intent.message.thread)) == intent.message.thread
+        assert MESSAGE.validate_json(MESSAGE.dump_json(intent.message)) == intent.message
     spoken(payload.get("event"), ThreadKey("slack", "T1", "C1", "1.1"), US)
 
 

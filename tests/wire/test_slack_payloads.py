@@ -122,6 +122,23 @@ def test_a_slack_connect_file_has_no_address_yet_and_gone_ones_are_left_out() ->
     assert said.attachments == (Attachment("F0CONNECT01", "F0CONNECT01"),)
 
 
+def test_half_a_character_is_replaced_wherever_it_is() -> None:
+    """JSON may hold lone surrogates, which no store takes."""
+    half = "x\ud83d"
+    file = {**FILE, "name": half, "mimetype": half, "url_private_download": half}
+    profile = {"display_name": half}
+    said = put(envelope(message(f"{AT} {half}", subtype="file_share", files=[file], user_profile=profile)))
+    whole = "x\ufffd"
+    assert (said.text, said.author.name) == (whole, whole)
+    (attached,) = said.attachments
+    assert (attached.name, attached.media_type, attached.url) == (whole, whole, whole)
+    edit = parse(
+        envelope(changed({**message(half), "edited": {"user": "U1", "ts": "1.1"}}, message("a"))), US
+    )
+    assert isinstance(edit, Amend)
+    assert edit.text == whole
+
+
 @pytest.mark.parametrize(
     ("raw", "text"),
     [
