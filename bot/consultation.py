@@ -122,9 +122,12 @@ class Consultation:
         if self._ref is None:
             await self._open()
         assert self._ref is not None
-        if self._run is None and self._look:
-            self._run = await self._engine.find_run(self._ref, turn=turn.id)
-            self._said = self._said or self._run is not None
+        if (
+            self._run is None
+            and self._look
+            and (found := await self._engine.find_run(self._ref, turn=turn.id))
+        ):
+            await self._started(found)
         self._look = False
         if self._run is not None:
             self._answer.begin(self._run)
@@ -219,7 +222,8 @@ def spoken(message: Message) -> str:
     """A message as the engine reads it: where several people talk, each line says whose it is."""
     if message.private:
         return message.text
-    return f"{message.author.name or message.author.id}: {message.text}"
+    text = message.text.replace("\n", "\n  ")  # or a line of it could pass for somebody else's
+    return f"{message.author.name or message.author.id}: {text}"
 
 
 def asked(turn: Turn) -> str:

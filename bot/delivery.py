@@ -16,7 +16,7 @@ from typing import Self
 import structlog
 
 from bot.domain import Limits, Stage
-from bot.errors import Ambiguous, PostGone, Retryable
+from bot.errors import Ambiguous, Misconfigured, PostGone, Rejected, Retryable
 from bot.ports import Clock, Outlet
 from bot.record import Record
 from bot.text import Splitter, neutralise
@@ -104,12 +104,8 @@ class Delivery:
             self._writer.cancel()
             await asyncio.wait({self._writer})
 
-    @property
-    def text(self) -> str:
-        return self._text
-
     def show(self, text: str) -> None:
-        """Make this the text so far. Raises what ended the writer: LeaseLost, Rejected, Misconfigured."""
+        """Make this the text so far. Raises LeaseLost when the writer met it."""
         if not text or text == self._text:
             return
         self._text = text
@@ -123,9 +119,7 @@ class Delivery:
         """Make this the whole answer; returns when the platform shows it."""
         self._ending = True
         if self._writer is not None:
-            if (
-                not self._calling
-            ):  # a call under way is let through: cut, it would leave a post nobody knows of
+            if not self._calling:  # a call under way is let through: cut, it would leave an unknown post
                 self._writer.cancel()
             await asyncio.wait({self._writer})
             if not self._writer.cancelled():
@@ -146,6 +140,10 @@ class Delivery:
                 self._changed.set()
             except Ambiguous:
                 self._changed.set()
+            except (Rejected, Misconfigured) as error:
+                # It decides nothing: the end of the answer is tried all the same.
+                _log.warning("edit.refused", thread=str(self._record.turn.thread), reason=str(error))
+                return
             else:
                 self._pace.accepted()
             finally:

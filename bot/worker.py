@@ -29,7 +29,7 @@ _log = structlog.get_logger()
 
 RENEWALS = 4  # of a lease before it runs out
 SURE = 0.6  # of a lease's time, counted from its last renewal, we may still speak: what is said takes time as well
-SWEEP_SECONDS = 1.0  # how often threads are looked for whose worker died
+SWEEP_SECONDS = 0.5  # how often threads are looked for whose worker died, or handed over with nobody hearing
 SWEEP_THREADS = 100  # taken up at once
 TAKEOVERS = 25  # of one turn: it has ended so many workers that it must not end more
 AWAY_SECONDS = 0.5  # between two tries while Redis is away

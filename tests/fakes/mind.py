@@ -20,6 +20,7 @@ from bot.domain import (
     ThreadRef,
     ToolOutput,
 )
+from bot.errors import Retryable
 
 Step = Event | Exception | asyncio.Event
 """Of a script: an event to emit, an error to raise, a gate to wait at."""
@@ -46,6 +47,7 @@ class Mind:
     cancelled: list[RunRef] = field(default_factory=list)
     uploads: list[str] = field(default_factory=list)
     files: dict[str, bytes] = field(default_factory=dict)
+    lost_files: bool = False
 
     async def create_thread(self, transcript: Sequence[Exchange]) -> ThreadRef:
         self.calls.append("create_thread")
@@ -80,6 +82,8 @@ class Mind:
         return EngineFile(f"file_{name}", name, media_type)
 
     async def download(self, file: str) -> AsyncGenerator[bytes, None]:
+        if self.lost_files:
+            raise Retryable("the engine is away")
         yield self.files[file]
 
     async def check(self) -> None:

@@ -47,6 +47,7 @@ class Screen:
 
     post_chars: int = 100
     faults: deque[ThreadbotError | None] = field(default_factory=deque)
+    upload_faults: deque[ThreadbotError] = field(default_factory=deque)
     posts: dict[str, Shown] = field(default_factory=dict)
     calls: list[str] = field(default_factory=list)
     files: dict[str, bytes] = field(default_factory=dict)
@@ -91,8 +92,11 @@ class Screen:
         self.working = working
 
     async def upload(self, turn: Turn, name: str, media_type: str, content: bytes) -> str:
-        self._raise(await self._call("upload"))
-        self.uploads.append((name, content))
+        await self._call("upload")
+        fault = self.upload_faults.popleft() if self.upload_faults else None
+        if fault is None or isinstance(fault, Processed):
+            self.uploads.append((name, content))
+        self._raise(fault)
         return f"f{next(self._ids)}"
 
     async def fetch(self, attachment: Attachment) -> AsyncGenerator[bytes, None]:

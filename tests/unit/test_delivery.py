@@ -195,17 +195,42 @@ async def test_a_lost_lease_says_nothing_more() -> None:
     assert rig.screen.texts() == ["one"]
 
 
-async def test_what_ends_the_writer_reaches_the_teller() -> None:
+async def test_a_refused_live_edit_does_not_cost_the_answer() -> None:
+    rig = Rig()
+    async with rig.delivery as delivery:
+        delivery.show("one")
+        await rig.until("one")
+        rig.screen.faults.append(Rejected("Slack refused this (odd_code)."))
+        delivery.show("one two")
+        while rig.screen.faults:
+            await asyncio.sleep(0)
+        delivery.show("one two three")
+        await delivery.finish("one two three.")
+    assert rig.screen.texts() == ["one two three."]
+
+
+async def test_a_final_refusal_reaches_the_teller() -> None:
     rig = Rig()
     rig.screen.faults.append(Rejected("The channel is archived."))
+    async with rig.delivery as delivery:
+        with pytest.raises(Rejected):
+            await delivery.finish("one")
+
+
+async def test_a_bug_in_the_writer_reaches_the_teller() -> None:
+    rig = Rig()
+
+    def broken(call: str) -> None:
+        raise KeyError(call)
 
     async def tell() -> None:
         async with rig.delivery as delivery:
-            for number in range(1, 10_000):
+            rig.screen.before_call = broken
+            for number in range(1, 1000):
                 delivery.show("x" * number)
                 await asyncio.sleep(0)
 
-    with pytest.raises(Rejected):
+    with pytest.raises(KeyError):
         await tell()
 
 
