@@ -12,7 +12,7 @@ import aiohttp
 from slack_sdk.errors import SlackApiError
 from slack_sdk.web.async_client import AsyncWebClient
 
-from adapters.slack.errors import MAYBE_DONE, NEVER_SENT, broken, refusal
+from adapters.slack.errors import MAYBE_DONE, NEVER_SENT, broken, refusal, wait_of
 from adapters.slack.wire import Installation
 from bot.clock import SystemClock
 from bot.errors import Retryable
@@ -52,8 +52,7 @@ class _Refused:
         code = str(body.get("error", "")) if status < 500 else ""
         retry_after = None
         if status == 429 or code in ("ratelimited", "rate_limited"):
-            header = str(getattr(response, "headers", {}).get("Retry-After", ""))
-            retry_after = min(max(float(header), 0.5), 300.0) if header.isdecimal() else 1.0
+            retry_after = wait_of(getattr(response, "headers", {}))
         return cls(status, body, code, retry_after)
 
 

@@ -5,6 +5,8 @@ Codes: https://docs.slack.dev/reference/methods/chat.postMessage/#errors and the
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import aiohttp
 
 from bot.errors import Ambiguous, Misconfigured, PostGone, Rejected, Retryable, ThreadbotError
@@ -76,3 +78,9 @@ def broken(method: str, what: object, *, sent: bool, repeatable: bool) -> Thread
     if sent and not repeatable:
         return Ambiguous(f"{method}: {what}")
     return Retryable(f"{method}: {what}")
+
+
+def wait_of(headers: Mapping[str, str]) -> float:
+    """Seconds that a 429 asks for (https://docs.slack.dev/apis/web-api/rate-limits): never none, never for ever."""
+    header = headers.get("Retry-After", "")
+    return min(max(float(header), 0.5), 300.0) if header.isdecimal() else 1.0

@@ -14,7 +14,7 @@ import aiohttp
 import structlog
 
 from adapters.slack.api import Api
-from adapters.slack.errors import MAYBE_DONE
+from adapters.slack.errors import MAYBE_DONE, wait_of
 from adapters.slack.fields import attachment as read_attachment
 from bot.domain import Attachment, Turn
 from bot.errors import Ambiguous, Rejected, Retryable
@@ -128,10 +128,7 @@ def _check(response: aiohttp.ClientResponse, attachment: Attachment) -> None:
         case 200:
             pass
         case 429:
-            header = response.headers.get("Retry-After", "")
-            raise Retryable(
-                "download: rate limited", retry_after=float(header) if header.isdecimal() else 1.0
-            )
+            raise Retryable("download: rate limited", retry_after=wait_of(response.headers))
         case status if status >= 500:
             raise Retryable(f"download: HTTP {status}")
         case status if 300 <= status < 400:
