@@ -41,7 +41,6 @@ class SlackGateway:
         app_token: str | None = None,
         signing_secret: str | None = None,
         api_url: str = API_URL,
-        allow_external: bool = False,
         connections: int = 2,
         heartbeat: float = 10.0,
         clock: Clock | None = None,
@@ -49,7 +48,6 @@ class SlackGateway:
         self._bot_token = bot_token
         self._app_token = app_token
         self._signing_secret = signing_secret
-        self._allow_external = allow_external
         self._api = Api(token=bot_token, api_url=api_url, clock=clock)
         self._names = Names(self._api)
         self._intake = Intake(self._names, self._api.clock)
@@ -137,7 +135,7 @@ class SlackGateway:
         us = self._us
         if us is None:
             return BoltResponse(status=503)
-        match wire.parse(body, us, names=self._names, allow_external=self._allow_external):
+        match wire.parse(body, us, names=self._names):
             case wire.Ignore(reason):
                 level = _log.warning if reason == "malformed" else _log.debug
                 level("slack.ignored", reason=reason, kind=str(body.get("type"))[:40])

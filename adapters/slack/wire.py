@@ -76,14 +76,12 @@ Deed = Put | Amend | Withdraw | Stop | Feedback
 Intent = Deed | Ignore
 
 
-def parse(
-    payload: object, us: Installation, *, names: Mapping[str, str] | None = None, allow_external: bool = False
-) -> Intent:
+def parse(payload: object, us: Installation, *, names: Mapping[str, str] | None = None) -> Intent:
     """What a payload asks for. `names` are known display names by user id.
 
-    `allow_external` also hears people of other workspaces (Slack Connect).
+    People of other workspaces (Slack Connect) are not heard.
     """
-    reader = _Reader(us, names or {}, allow_external)
+    reader = _Reader(us, names or {})
     if not isinstance(payload, dict):
         return Ignore("malformed")
     try:
@@ -110,7 +108,7 @@ def spoken(
     try:
         if fields.subtype_of(said) not in SAID or (said.get("bot_id") and not ours):
             return None
-        message = _Reader(us, names or {}, allow_external=True).message(said, thread.channel)
+        message = _Reader(us, names or {}).message(said, thread.channel)
     except fields.Malformed:
         return None
     if not ours:
@@ -120,10 +118,9 @@ def spoken(
 
 
 class _Reader:
-    def __init__(self, us: Installation, names: Mapping[str, str], allow_external: bool) -> None:
+    def __init__(self, us: Installation, names: Mapping[str, str]) -> None:
         self._us = us
         self._names = names
-        self._allow_external = allow_external
 
     def event(self, event: dict[str, Any], payload: dict[str, Any]) -> Intent:
         match event.get("type"):
@@ -236,7 +233,7 @@ class _Reader:
         return "external" if self._is_external(fields.home(said)) else None
 
     def _is_external(self, team: object) -> bool:
-        return bool(team) and team != self._us.team and not self._allow_external
+        return bool(team) and team != self._us.team
 
     def _thread(self, channel: str, root: str) -> ThreadKey:
         return ThreadKey("slack", self._us.team, channel, root)

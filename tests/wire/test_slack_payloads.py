@@ -91,18 +91,18 @@ def test_bots_and_the_bot_itself_are_ignored() -> None:
     assert parse(envelope(message(f"{AT} Reminder", user="USLACKBOT")), US) == Ignore("bot")
 
 
-def test_people_of_other_workspaces_are_heard_only_when_allowed() -> None:
+def test_people_of_other_workspaces_are_not_heard() -> None:
     event = message(f"{AT} hi", user_team="T0OTHER0001", source_team="T0OTHER0001", user="U0GUEST0001")
     payload = envelope(event, is_ext_shared_channel=True)
     assert parse(payload, US) == Ignore("external")
-    assert put(payload, allow_external=True).author == Author("U0GUEST0001", "", "T0OTHER0001")
-    assert put(payload, allow_external=True).thread.workspace == US.team
     edit = envelope(changed({**event, "text": "x", "edited": {"user": "U0GUEST0001", "ts": "1.1"}}, event))
     assert parse(edit, US) == Ignore("external")
     button = {"action_id": "threadbot_stop", "type": "button", "value": "stop"}
     press = pressed(button, user={"id": "U0GUEST0001", "team_id": "T0OTHER0001"})
     assert parse(press, US) == Ignore("external")
-    assert isinstance(parse(press, US, allow_external=True), Stop)
+    past = spoken(event, THREAD, US)
+    assert past is not None
+    assert past.author == Author("U0GUEST0001", "", "T0OTHER0001")  # but what they said is part of the thread
 
 
 def test_files_come_along() -> None:
