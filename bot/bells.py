@@ -7,6 +7,7 @@ one message are rung once while they wait; the argument on the wire is the threa
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta
@@ -19,6 +20,8 @@ from redis.exceptions import RedisError
 from bot.domain import ThreadKey
 from bot.errors import Retryable
 
+RINGING = 64  # at once; docket's pool raises when it is empty instead of waiting
+
 
 class Bells:
     """`url` is docket's: a plain pool of 100 connections is too small, so it names `max_connections`."""
@@ -26,6 +29,7 @@ class Bells:
     def __init__(self, url: str, *, name: str = "threadbot") -> None:
         self._docket = Docket(name=name, url=url, execution_ttl=timedelta(seconds=60))
         self._stack = AsyncExitStack()
+        self._hands = asyncio.Semaphore(RINGING)
         self._hear: Callable[[ThreadKey], Awaitable[None]] | None = None
         self._docket.register(self._bell, names=["bell"])
 
@@ -42,12 +46,15 @@ class Bells:
         """Announce a thread (in `after` seconds); the same cause rings once while its bell waits."""
         when = datetime.now(UTC) + timedelta(seconds=after) if after else None
         try:
-            await self._docket.add("bell", when=when, key=f"{thread}/{cause}")(str(thread))
+            async with self._hands:
+                await self._docket.add("bell", when=when, key=f"{thread}/{cause}")(str(thread))
         except (RedisError, OSError) as error:
             raise Retryable("Redis is away") from error
 
     async def listen(self, hear: Callable[[ThreadKey], Awaitable[None]], *, concurrency: int = 64) -> None:
-        """Hear bells until cancelled. A bell whose `hear` raises or dies is heard again, here or elsewhere."""
+        """Hear bells until cancelled. A bell whose hearer dies is heard again elsewhere; one that `hear` raises at is
+        lost, so it must not.
+        """
         self._hear = hear
         worker = Worker(
             self._docket,

@@ -48,6 +48,8 @@ class Thinker(Mind):
         self.gate = asyncio.Event()
         self.gate.set()
         self.said: dict[str, str] = {}
+        self.resumed = 0
+        self.slow_to_close = False
 
     async def run(
         self, thread: ThreadRef, inputs: Sequence[Input], assistant: Assistant, *, turn: str
@@ -57,11 +59,20 @@ class Thinker(Mind):
         self.said[ref.id] = " + ".join(said.text for said in inputs)
         yield RunStarted(ref)
         yield TextDelta("m", "…")
-        async for event in self.resume(ref):
+        async for event in self._go_on(ref):
             yield event
 
     async def resume(self, run: RunRef, outputs: Sequence[ToolOutput] = ()) -> AsyncGenerator[Event, None]:
-        await self.gate.wait()
+        self.resumed += 1
+        async for event in self._go_on(run):
+            yield event
+
+    async def _go_on(self, run: RunRef) -> AsyncGenerator[Event, None]:
+        try:
+            await self.gate.wait()
+        finally:
+            if self.slow_to_close:
+                await asyncio.sleep(0.1)
         yield Text("m", self.said[run.id])
         yield RunEnded("completed")
 
@@ -97,6 +108,10 @@ class BellCounter(Worker):
         return await super()._hold(thread)
 
 
+async def nothing() -> None:
+    """What a killed process does at its end."""
+
+
 class House:
     """One Redis, one engine, one platform, and as many workers as a test starts."""
 
@@ -117,7 +132,12 @@ class House:
                     await self.end(worker)
 
     async def work(
-        self, *, capacity: int = 100, lease_seconds: float = 1.0, store: SlowStore | None = None
+        self,
+        *,
+        capacity: int = 1000,
+        lease_seconds: float = 1.0,
+        store: SlowStore | None = None,
+        dies: bool = False,
     ) -> asyncio.Task[None]:
         ready = asyncio.Event()
 
@@ -255,6 +275,52 @@ async def test_a_worker_asked_to_end_hands_over_within_a_second(redis_url: str) 
         house.engine.gate.set()
         await house.until(lambda: house.visible() == sorted(f"m{number}" for number in range(20)), 5)
         assert len(house.engine.heard) == 20, "the runs went on, none was started twice"
+
+
+async def many_threads_change_hands(house: House, *, dies: bool) -> float:
+    """Seconds from the end of a worker with 400 open threads until another has them all."""
+    first = await house.work(lease_seconds=2, dies=dies)
+    house.engine.gate.clear()
+    await asyncio.gather(*(house.say(f"m{number}", root=str(number)) for number in range(400)))
+    await house.until(lambda: len(house.engine.heard) == 400)
+    await house.work(lease_seconds=2)
+    began = asyncio.get_running_loop().time()
+    await house.end(first)
+    await house.until(lambda: house.engine.resumed >= 400, 15)
+    taken = asyncio.get_running_loop().time() - began
+    house.engine.gate.set()
+    await house.until(lambda: house.visible() == sorted(f"m{number}" for number in range(400)), 15)
+    assert len(house.engine.heard) == 400
+    return taken
+
+
+async def test_hundreds_of_threads_are_handed_over_at_once(redis_url: str) -> None:
+    async with House(redis_url).open() as house:
+        assert (
+            await many_threads_change_hands(house, dies=False) < 5
+        )  # a bound against hanging, not a measurement
+
+
+async def test_hundreds_of_threads_of_a_dead_worker_are_taken_over(redis_url: str) -> None:
+    async with House(redis_url).open() as house:
+        assert await many_threads_change_hands(house, dies=True) < 10
+
+
+async def test_stops_may_come_any_number_of_times_and_the_worker_lives(redis_url: str) -> None:
+    async with House(redis_url).open() as house:
+        worker = await house.work(lease_seconds=0.2)
+        house.engine.gate.clear()
+        house.engine.slow_to_close = True
+        await house.say("tell me everything")
+        await house.until(lambda: house.visible() == ["…"])
+        for _ in range(20):
+            await house.mailroom.stop(ThreadKey("screen", "W", "C", "1"))
+            await asyncio.sleep(0.01)
+        await house.until(lambda: house.visible() == ["…\n\n_Stopped._"], 3)
+        house.engine.gate.set()
+        await house.say("and now")
+        await house.until(lambda: "and now" in house.visible(), 3)
+        assert not worker.done()
 
 
 async def test_more_threads_than_a_worker_holds_wait_their_turn(redis_url: str) -> None:
