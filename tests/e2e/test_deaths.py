@@ -10,7 +10,7 @@ import pytest
 
 from tests.e2e.house import House
 from tests.e2e.programs import until
-from tests.fakes.engine import Script
+from tests.fakes.engine import Say, Script, Wait
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -21,22 +21,22 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 async def test_a_worker_asked_to_end_hands_its_answers_over_within_a_second(nobody: House) -> None:
     house = nobody
     _, leaving = await asyncio.gather(house.gateway(), house.worker())
-    house.engine.default = Script(chunks=40, delay=0.1)
-    questions = [f"{number}: " + "and so on " * 40 + "end." for number in range(3)]
-    roots = [house.mention(question) for question in questions]
+    house.engine.default = Script((Say("I was saying"), Wait("handed over"), Say(" that all is well.")))
+    roots = [house.mention(f"question {number}") for number in range(3)]
     for root in roots:
-        await house.growing(root, "You")
+        await house.growing(root, "saying")
     staying = await house.worker()
     asked_at = time.monotonic()
     leaving.ask_to_end()
-    await until(lambda: len(staying.events("turn.taken")) == 3, "all three are taken over", 5)
+    await until(lambda: len(staying.events("turn.taken")) == 3, "all three are taken over")
     taken_after = time.monotonic() - asked_at
     assert await leaving.ended() == 0
     ended_after = time.monotonic() - asked_at
+    house.engine.open("handed over")
     for root in roots:
-        await house.answered(root, "end.")
+        await house.answered(root, "well.")
     print(f"taken over after {taken_after:.2f} s, ended after {ended_after:.2f} s")  # noqa: T201 - a measurement
-    assert [house.texts(root) for root in roots] == [[f"You said: alice: {said}"] for said in questions]
+    assert [house.texts(root) for root in roots] == [["I was saying that all is well."]] * 3
     assert len(house.heard()) == 3
     assert taken_after < 1.0
     assert ended_after < 2.5
@@ -46,14 +46,15 @@ async def test_a_worker_asked_to_end_hands_its_answers_over_within_a_second(nobo
 async def test_the_last_worker_asked_to_end_leaves_its_answer_to_the_next_one(nobody: House) -> None:
     house = nobody
     _, leaving = await asyncio.gather(house.gateway(), house.worker())
-    house.engine.default = Script(chunks=20, delay=0.1)
-    root = house.mention("go on without me, somebody")
-    await house.growing(root, "You")
+    house.engine.default = Script((Say("Go on"), Wait("the next one"), Say(" without me.")))
+    root = house.mention("what do you do when you leave?")
+    await house.growing(root, "Go on")
     leaving.ask_to_end()
     assert await leaving.ended() == 0
     await house.worker()
-    await house.answered(root, "somebody")
-    assert house.texts(root) == ["You said: alice: go on without me, somebody"]
+    house.engine.open("the next one")
+    await house.answered(root, "without me.")
+    assert house.texts(root) == ["Go on without me."]
     assert len(house.heard()) == 1
 
 

@@ -9,13 +9,13 @@ from collections.abc import AsyncIterator
 import pytest
 import pytest_asyncio
 
-from bot.conversation import STOPPED
 from tests.e2e.house import House
 from tests.e2e.programs import until
 from tests.fakes.engine import Say, Script, Wait, said
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
+STOPPED = "_Stopped._"
 STORY = " ".join(f"word{number}" for number in range(200)) + " end."
 
 
