@@ -91,7 +91,10 @@ class Outlet(Protocol):
     def limits(self) -> Limits: ...
 
     async def open(self, turn: Turn, text: str, stage: Stage) -> Post:
-        """Say something new in the turn's thread, marked so that `find` knows it again."""
+        """Say something new in the turn's thread, marked so that `find` knows it again.
+
+        The text is already neutralised and fits `limits.post_chars`; so it is in `edit`.
+        """
         ...
 
     async def edit(self, turn: Turn, post: Post, text: str, stage: Stage) -> Post:

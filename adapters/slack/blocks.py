@@ -11,7 +11,6 @@ from typing import Any
 from adapters.slack.markup import notification
 from adapters.slack.wire import BAD, FEEDBACK_ACTION, GOOD, STOP_ACTION
 from bot.domain import Stage, Turn
-from bot.text import neutralise
 
 EVENT_TYPE = "threadbot_turn"
 
@@ -20,7 +19,7 @@ Body = dict[str, Any]
 
 def body(turn: Turn, text: str, stage: Stage, *, stoppable: bool) -> Body:
     """What chat.postMessage and chat.update share. `stoppable`: a live text gets a Stop button of ours."""
-    blocks: list[Body] = [{"type": "markdown", "text": neutralise(text) or "…"}]
+    blocks: list[Body] = [{"type": "markdown", "text": text or "…"}]
     if stage == "live" and stoppable:
         blocks.append(_stop())
     if stage == "last":
@@ -30,7 +29,7 @@ def body(turn: Turn, text: str, stage: Stage, *, stoppable: bool) -> Body:
 
 def plain_body(turn: Turn, text: str) -> Body:
     """The same text with nothing around it, for when Slack dislikes the blocks."""
-    return {"markdown_text": neutralise(text) or "…", "metadata": mark(turn)}
+    return {"markdown_text": text or "…", "metadata": mark(turn)}
 
 
 def ending(turn: Turn, stage: Stage) -> Body:

@@ -8,8 +8,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from bot.text import neutralise
-
 _MARKUP = re.compile(r"<([^<>]*)>")  # raw `<` and `>` are only markup: typed ones come as entities
 _SPOKEN_TO = r"\A\s*<@{bot}(?:\|[^<>]*)?>[\s,:;.!-]*"
 _STOP = re.compile(r"\W*stop\W*", re.IGNORECASE)
@@ -35,7 +33,7 @@ def is_stop(text: str) -> bool:
 
 def notification(markdown: str) -> str:
     """Short plain text for notifications and screen readers, escaped so that it is no markup."""
-    text = neutralise(markdown[:300]).strip() or "…"
+    text = markdown[:300].strip() or "…"
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 

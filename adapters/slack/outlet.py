@@ -18,7 +18,7 @@ from bot.ports import Clock
 
 LIMITS = Limits(
     # 12,000 is Slack's limit for markdown, about 13,200 for all blocks
-    # (https://github.com/slackapi/bolt-js/issues/2509); the rest is room for what `neutralise` adds.
+    # (https://github.com/slackapi/bolt-js/issues/2509); the rest is spare: what it counts as a character is unsaid.
     post_chars=11_000,
     edit_seconds=0.8,
     edits_per_minute=100,  # chat.appendStream is tier 4 (https://docs.slack.dev/apis/web-api/rate-limits)

@@ -16,7 +16,6 @@ from adapters.slack.api import Api
 from adapters.slack.blocks import Body, ending
 from bot.domain import Post, Stage, ThreadKey, Turn
 from bot.errors import Ambiguous, Rejected, Retryable
-from bot.text import neutralise
 
 _log = structlog.get_logger()
 LIFE_SECONDS = 240.0  # of Slack's 300
@@ -85,7 +84,7 @@ class Streams:
         if self._is_refused("*", author.id, thread.channel) or not self._has_budget(now):
             return None
         self._starts.append(now)
-        shown = neutralise(text) or "…"
+        shown = text or "…"
         try:
             answer = await self._api.call(
                 "chat.startStream",
@@ -119,10 +118,9 @@ class Streams:
         """
         key = (turn.thread.channel, post.id)
         stream = self._open.pop(key, None)
-        shown = neutralise(text)
         if stream is None or self._api.clock.now() - stream.opened_at >= LIFE_SECONDS:
             return False
-        suffix = stream.suffix(shown)
+        suffix = stream.suffix(text)
         if suffix is None:
             return False
         if not suffix and stage == "live":
@@ -137,7 +135,7 @@ class Streams:
             _log.info("slack.stream_in_doubt", thread=str(turn.thread), error=type(error).__name__)
             return False
         if answer and stage == "live":
-            self._open[key] = _Stream(stream.opened_at, len(shown), hash(shown))
+            self._open[key] = _Stream(stream.opened_at, len(text), hash(text))
         return answer
 
     async def close(self, thread: ThreadKey, post: Post, *, working: bool = False) -> None:

@@ -33,10 +33,6 @@ class World(Protocol):
         """What people see in the turn's thread, a text for each post, oldest first."""
         ...
 
-    def pings(self, turn: Turn) -> list[str]:
-        """Who was notified by it."""
-        ...
-
     def files(self, turn: Turn) -> list[bytes]: ...
 
     def cut_next_open(self) -> None:
@@ -92,12 +88,6 @@ async def the_longest_post_is_shown_whole(world: World) -> None:
     post = await world.outlet.open(turn, text[:1000], "live")
     await world.outlet.edit(turn, post, text, "last")
     assert world.texts(turn) == [text]
-
-
-async def a_text_pings_nobody(world: World) -> None:
-    turn = world.turn()
-    await world.outlet.open(turn, "Hi <!channel> <!here> @everyone <@U012AB3CD>", "last")
-    assert world.pings(turn) == []
 
 
 async def another_process_goes_on_in_the_same_post(world: World) -> None:
@@ -175,7 +165,6 @@ LAWS: tuple[Law, ...] = (
     a_changed_text_ends_up_as_it_is,
     an_answer_of_several_posts_keeps_their_order,
     the_longest_post_is_shown_whole,
-    a_text_pings_nobody,
     another_process_goes_on_in_the_same_post,
     a_post_whose_answer_got_lost_is_found,
     posts_of_another_turn_are_not_found,

@@ -16,7 +16,7 @@ from bot.ports import Outlet
 from tests.contract import outlet_contract as laws
 from tests.contract.outlet_contract import LAWS, Law, World
 from tests.contract.slack_kit import asked
-from tests.fakes.slack import SlackServer, pings
+from tests.fakes.slack import SlackServer
 
 Worlds = Callable[[Path], AbstractAsyncContextManager[World]]
 
@@ -37,10 +37,6 @@ class SlackWorld:
 
     def texts(self, turn: Turn) -> list[str]:
         return self._slack.texts(turn.thread.channel, turn.thread.root)
-
-    def pings(self, turn: Turn) -> list[str]:
-        said = self._slack.replies(turn.thread.channel, turn.thread.root)
-        return [ping for message in said for ping in pings(message)]
 
     def files(self, turn: Turn) -> list[bytes]:
         said = self._slack.replies(turn.thread.channel, turn.thread.root)
@@ -74,9 +70,6 @@ class ConsoleWorld:
     def texts(self, turn: Turn) -> list[str]:
         """A line for each post: the texts of these laws have one line."""
         return self._stdout.getvalue().splitlines()
-
-    def pings(self, turn: Turn) -> list[str]:
-        return []  # nobody is there but the reader
 
     def files(self, turn: Turn) -> list[bytes]:
         return [file.read_bytes() for file in self._folder.iterdir()]

@@ -6,14 +6,18 @@ import asyncio
 import tracemalloc
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pytest
 
 from adapters.slack.outlet import SlackOutlet
+from bot.delivery import Delivery, Pace
 from bot.domain import Author, Post, Turn
 from bot.errors import Ambiguous, Misconfigured, PostGone, Rejected, Retryable
-from tests.contract.slack_kit import HandClock, asked
+from bot.record import Record
+from tests.contract.slack_kit import HandClock, asked, eventually
+from tests.fakes.screen import Notebook
 from tests.fakes.slack import SlackServer, pings, visible_text
 
 
@@ -354,24 +358,35 @@ async def test_the_longest_post_fits_every_way(slack: SlackServer, outlet: Slack
     assert [text == seen for seen in shown(slack, turn)] == [True, True]
 
 
+@pytest.mark.parametrize("streaming", [True, False], ids=["stream", "message"])
 async def test_what_the_model_writes_pings_nobody_and_unfurls_nothing(
-    slack: SlackServer, outlet: SlackOutlet
+    slack: SlackServer, outlet: SlackOutlet, clock: HandClock, streaming: bool
 ) -> None:
     evil = "<!channel> <!here|x> <!everyone> <@U0000000002> <@W1|x> <!subteam^S1|y> https://evil.example/?q=1"
     turn = asked(slack)
-    stream = await outlet.open(turn, evil[:5], "live")
-    assert (await outlet.edit(turn, stream, evil[:9], "live")).kind == "stream"
-    for cut in range(10, len(evil)):
-        stream = await outlet.edit(turn, stream, evil[:cut], "live")
-    assert stream.kind == "stream"  # neutralising never takes back what was appended
-    await outlet.edit(turn, stream, evil, "last")
-    post = await outlet.open(turn, evil, "sealed")
-    for reply in (slack.message(turn.thread.channel, stream.id), slack.message(turn.thread.channel, post.id)):
-        assert pings(reply) == []
-        assert visible_text(reply).replace("\u200b", "") == evil
-    posted = next(call.params for call in slack.calls if call.method == "chat.postMessage")
-    assert (posted["unfurl_links"], posted["unfurl_media"]) == (False, False)
-    assert "<" not in posted["text"]
+    slack.streaming = streaming
+    record = Record(turn, Notebook(), clock)
+
+    def read() -> list[str]:
+        said = [slack.message(turn.thread.channel, post.id) for post in record.turn.posts]
+        assert not any(pings(message) for message in said)
+        return [visible_text(message).replace("\u200b", "") for message in said]
+
+    def shows(text: str) -> bool:
+        return read() == [text]
+
+    async with Delivery(record, outlet, Pace(outlet.limits, clock), clock) as delivery:
+        for cut in range(1, len(evil)):
+            delivery.show(evil[:cut])
+            await eventually(partial(shows, evil[:cut]))
+        # Neutralising never takes back what was appended to a stream.
+        assert [post.kind for post in record.turn.posts] == ["stream" if streaming else "message"]
+        await delivery.finish(evil)
+    assert read() == [evil]
+    for call in slack.calls:
+        if call.method == "chat.postMessage":
+            assert (call.params["unfurl_links"], call.params["unfurl_media"]) == (False, False)
+        assert "<" not in call.params.get("text", "")
 
 
 async def test_a_table_stays_a_table(slack: SlackServer, outlet: SlackOutlet) -> None:
