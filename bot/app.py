@@ -17,6 +17,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import structlog
+
 from bot.assistants import Switchboard, load
 from bot.bells import Bells
 from bot.clock import SystemClock
@@ -37,6 +39,8 @@ from bot.worker import Worker
 if TYPE_CHECKING:
     from bot.local.server import LocalApi
 
+_log = structlog.get_logger()
+
 LAST_WORDS_SECONDS = 2.0  # for a turn to end whose answer the user has seen
 
 # --- the ways to run it --------------------------------------------------------------------------------------------
@@ -55,7 +59,11 @@ async def run(settings: Settings, *, hear: Sequence[str] | None, work: bool) -> 
             house.push_async_callback(platform.outlet.close)
         redis_url = await _redis(settings, house)
         with _reaching(f"Redis at {redis_url}", "start it, or correct REDIS_URL"):
-            await check_redis(redis_url)
+            facts = await check_redis(redis_url)
+        if not facts.appends or facts.eviction != "noeviction":
+            _log.warning(
+                "redis.may_forget", server=facts.server, appendonly=facts.appends, eviction=facts.eviction
+            )
         for name, platform in platforms.items():
             with _reaching(name.capitalize(), f"check the network, or {name.upper()}_API_URL"):
                 await platform.check()
@@ -68,7 +76,8 @@ async def run(settings: Settings, *, hear: Sequence[str] | None, work: bool) -> 
                 parts.create_task(worker.run(), name="worker")
             for name, gateway in gateways.items():
                 parts.create_task(gateway.run(mailroom), name=f"{name} gateway")
-            if routes := [route for name in gateways for route in platforms[name].routes]:
+            routes = [route for name in gateways for route in platforms[name].routes]
+            if routes or "http" in settings.model_fields_set:
                 from bot.http import serve_http
 
                 parts.create_task(serve_http(settings.http, gateways, routes), name="http")

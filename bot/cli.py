@@ -19,7 +19,7 @@ from bot.settings import Settings, load_settings
 
 cli = typer.Typer(
     name="threadbot",
-    help="An assistant for Slack and Discord that anyone can host.",
+    help="An assistant for Slack that anyone can host.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import structlog
 
-from bot.local.errors import DataFolderBusy
+from bot.local.errors import DataFolderBusy, LocalApiError
 from bot.local.server import LocalApi, serve
 
 _log = structlog.get_logger()
@@ -36,8 +36,11 @@ async def embedded_api(api: Callable[[], LocalApi], socket: Path) -> AsyncIterat
     async def wait_to_serve() -> None:
         while True:
             await asyncio.sleep(TURN_SECONDS)
-            if await try_to_serve():
-                return
+            try:
+                if await try_to_serve():
+                    return
+            except LocalApiError as error:
+                _log.error("local_api.cannot_serve", reason=str(error))
 
     async with serving:
         if await try_to_serve():

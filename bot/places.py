@@ -52,6 +52,3 @@ def _private_temp(folder: Path) -> Path:
             f"{short} is not private to this user: remove it, or set THREADBOT_DATA to a shorter path."
         )
     return short
-
-
-# --- locks -------------------------------------------------------------------------------------------------------

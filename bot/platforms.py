@@ -31,6 +31,8 @@ def platforms_of(settings: Settings, *, hearing: bool) -> dict[str, Platform]:
     found = {}
     if settings.slack_bot_token:
         found["slack"] = _slack(settings, settings.slack_bot_token.get_secret_value(), hearing=hearing)
+    if not found and settings.discord_token:
+        raise Misconfigured("DISCORD_TOKEN is set, but Discord is not part of this version: set up Slack.")
     if not found:
         raise Misconfigured(
             "No platform is configured: set SLACK_BOT_TOKEN and SLACK_APP_TOKEN (`threadbot manifest slack` prints "

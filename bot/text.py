@@ -1,4 +1,4 @@
-"""Pure: make a model's markdown fit a chat. Split it at a limit, close half-open fences, keep it from pinging anybody.
+"""Pure: make a model's markdown fit a chat. Split it at a limit, keep it from pinging anybody.
 
 Neutralise first, then split: neutralising makes a text longer. Characters are Python's (code points).
 """
@@ -32,32 +32,12 @@ def neutralise(text: str) -> str:
     return _PING.sub(lambda ping: ping[0] + _ZERO_WIDTH_SPACE, text)
 
 
-def close_fences(text: str, limit: int | None = None) -> str:
-    """The text with a half-open code fence closed, for showing text that is still growing.
-
-    Returned as it is when the closing line would not fit the limit.
-    """
-    head, _, tail = text.rpartition("\n")
-    place = Place()
-    for line in head.split("\n") if head else ():
-        place = place.after(line)
-    before, fence = place.fence, place.after(tail).fence
-    if fence is None:
-        return text
-    closing = fence.closing(continued=False)
-    if before is not None and tail.strip() and closing.startswith(tail.rstrip()):
-        closed = f"{head}\n{closing}"  # the closing line itself has half arrived
-    else:
-        closed = f"{text}{closing}" if not tail else f"{text}\n{closing}"
-    return text if limit is not None and len(closed) > limit else closed
-
-
 def split(markdown: str, limit: int) -> list[str]:
     """Cut into parts of at most `limit` characters; only white space at the cuts is dropped.
 
     Cuts at the end of a block if that fills half a part, else of a line, a sentence, a word, else anywhere. A code
     fence that is cut is closed, and opened again in the next part; a table is moved to the next part whole, or, too
-    long for one, cut between rows with its header repeated. The last part is left as it came: see `close_fences`.
+    long for one, cut between rows with its header repeated. The last part is left as it came.
 
     Each part is decided by its own characters and the one behind, so parts are final as soon as another follows:
     `split(text + more)` begins with all parts of `split(text)` but the last. Blank text has no parts.

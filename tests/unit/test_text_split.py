@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bot.text import Splitter, close_fences, split
+from bot.text import Splitter, split
 
 WORD = st.text("abcdefgh", min_size=1, max_size=12)
 SENTENCE = st.lists(WORD, min_size=1, max_size=12).map(lambda words: " ".join(words) + ".")
@@ -193,27 +193,6 @@ def test_no_text_is_slow(line: str) -> None:
     parts = split(f"a | b\n{line}x\n{line}", 4000)
     assert time.process_time() - began < 2
     assert all(len(part) <= 4000 for part in parts)
-
-
-@pytest.mark.parametrize(
-    ("live", "shown"),
-    [
-        ("no fence", "no fence"),
-        ("```py\nx = 1", "```py\nx = 1\n```"),
-        ("```py\nx = 1\n", "```py\nx = 1\n```"),
-        ("```py\nx = 1\n``", "```py\nx = 1\n```"),
-        ("```py\nx = 1\n```", "```py\nx = 1\n```"),
-        ("~~~~\n```\n", "~~~~\n```\n~~~~"),
-        ("```py", "```py\n```"),
-        ("", ""),
-    ],
-)
-def test_a_half_open_fence_is_closed_for_show(live: str, shown: str) -> None:
-    assert close_fences(live) == shown
-
-
-def test_a_fence_stays_open_where_closing_does_not_fit() -> None:
-    assert close_fences("```\nx", limit=6) == "```\nx"
 
 
 def test_a_limit_of_nothing_is_refused() -> None:
