@@ -23,11 +23,7 @@ _log = structlog.get_logger()
 MEBIBYTE = 1024 * 1024
 _CHUNK = 64 * 1024
 _HOSTS = ("slack.com", "slack-edge.com", "slack-files.com")
-_LOOKS = (
-    0.2,
-    0.5,
-    1.0,
-)  # seconds before each look for an upload whose answer got lost: sharing is asynchronous
+SHARING_SECONDS = (0.2, 0.5, 1.0)  # before each look for a file that may be there: sharing is asynchronous
 
 
 class Files:
@@ -101,7 +97,7 @@ class Files:
             raise Retryable(f"upload: {type(error).__name__}") from error
 
     async def _is_shared(self, file_id: str, turn: Turn) -> bool:
-        for wait in _LOOKS:
+        for wait in SHARING_SECONDS:
             await self._api.clock.sleep(wait)
             answer = await self._api.call("files.info", repeatable=True, patience=1.0, file=file_id)
             shares = (answer.get("file") or {}).get("shares") or {}

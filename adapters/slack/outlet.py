@@ -9,11 +9,11 @@ from adapters.slack import wire
 from adapters.slack.api import API_URL, Answer, Api
 from adapters.slack.blocks import body, marked, plain_body
 from adapters.slack.credentials import scope_problems
-from adapters.slack.files import MEBIBYTE, Files
+from adapters.slack.files import MEBIBYTE, SHARING_SECONDS, Files
 from adapters.slack.presence import Presence
 from adapters.slack.streams import STARTS_A_MINUTE, Streams
 from bot.domain import Attachment, Limits, Message, Post, Stage, ThreadKey, ToolKind, Turn
-from bot.errors import Misconfigured, Retryable
+from bot.errors import Misconfigured, Rejected, Retryable
 from bot.ports import Clock
 
 LIMITS = Limits(
@@ -106,17 +106,9 @@ class SlackOutlet:
         raise Retryable("chat.delete: the stream does not close")
 
     async def find(self, turn: Turn) -> tuple[Post, ...]:
-        us = await self._api.us()
         found = {post.id: post for post in turn.posts}
-        async for said in self._replies(turn.thread, oldest=turn.messages[0].id):
-            ts = said.get("ts")
-            ours = said.get("user") == us.user or (us.bot and said.get("bot_id") == us.bot)
-            if (
-                not ours
-                or not isinstance(ts, str)
-                or said.get("files")
-                or not _newer(ts, turn.messages[0].id)
-            ):
+        async for ts, said in self._ours(turn.thread, since=turn.messages[0].id):
+            if said.get("files"):
                 continue
             match marked(said):
                 case turn.id:
@@ -129,6 +121,11 @@ class SlackOutlet:
         await self._presence.show(turn.thread, tool, working=working)
 
     async def upload(self, turn: Turn, name: str, media_type: str, content: bytes) -> str:  # noqa: ARG002 - Slack looks itself
+        if len(content) > LIMITS.upload_bytes:
+            size, most = (-(-count // MEBIBYTE) for count in (len(content), LIMITS.upload_bytes))
+            raise Rejected(f"“{name}” is too large to send: it has {size} MB, and I send up to {most} MB.")
+        if turn.resumed and (sent := await self._sent(turn, name)):
+            return sent
         return await self._files.upload(turn, name, content)
 
     def fetch(self, attachment: Attachment) -> AsyncGenerator[bytes, None]:
@@ -167,6 +164,33 @@ class SlackOutlet:
                 channel=turn.thread.channel, **where, **plain_body(turn, text),
             )  # fmt: skip
         return answer
+
+    async def _sent(self, turn: Turn, name: str) -> str | None:
+        """The file that the worker before us sent and did not get to write down.
+
+        Files take no metadata, and a mark in a name would be seen. But they follow the turn's text one by one, each
+        written down before the next: at most one of ours in that place is not, and that is it.
+        """
+        written = {upload.id for upload in turn.uploads}
+        since = (turn.posts or turn.messages)[0].id
+        for wait in SHARING_SECONDS:
+            await self._api.clock.sleep(wait)
+            async for _, said in self._ours(turn.thread, since=since):
+                for file in said.get("files") or ():
+                    # In channels shared with others a file may be nothing but its id.
+                    file_id = str(file.get("id", ""))
+                    if file_id not in written and name in (file.get("title", name), file.get("name")):
+                        return file_id
+        return None
+
+    async def _ours(self, thread: ThreadKey, *, since: str) -> AsyncIterator[tuple[str, Answer]]:
+        """What we said in the thread after `since`, each with its ts."""
+        us = await self._api.us()
+        async for said in self._replies(thread, oldest=since):
+            ts = said.get("ts")
+            ours = said.get("user") == us.user or (us.bot and said.get("bot_id") == us.bot)
+            if ours and isinstance(ts, str) and _newer(ts, since):
+                yield ts, said
 
     async def _replies(self, thread: ThreadKey, *, oldest: str) -> AsyncIterator[Answer]:
         page: Answer = {}

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
 
 import pytest
 from aiohttp import web
 
 from adapters.slack.fields import attachment
 from adapters.slack.outlet import SlackOutlet
-from bot.domain import Attachment
+from bot.domain import Attachment, Turn, Upload
 from bot.errors import Ambiguous, Rejected, Retryable
-from tests.contract.slack_kit import asked
+from tests.contract.slack_kit import HandClock, asked
 from tests.fakes.slack import SlackServer
 
 
@@ -172,3 +173,58 @@ async def test_what_cannot_be_looked_up_is_ambiguous(slack: SlackServer, outlet:
     slack.faults.add("files.completeUploadExternal", "reset")
     with pytest.raises(Ambiguous):
         await outlet.upload(asked(slack), "chart.png", "image/png", b"png")
+
+
+def files_seen(slack: SlackServer, turn: Turn) -> list[str]:
+    return [file for said in slack.replies(turn.thread.channel, turn.thread.root) for file in said.files]
+
+
+@pytest.mark.parametrize("share_seconds", [0.0, 0.3])
+async def test_who_takes_over_does_not_send_what_was_sent(
+    slack: SlackServer, outlet: SlackOutlet, share_seconds: float
+) -> None:
+    """The first worker died between Slack's answer and its own note; two files of the turn have one name."""
+    turn = asked(slack)
+    noted = await outlet.upload(turn, "chart.png", "image/png", b"one")
+    slack.share_seconds = share_seconds
+    sent = await outlet.upload(turn, "chart.png", "image/png", b"two")
+    heir = SlackOutlet(bot_token=slack.bot_token, api_url=slack.api_url)
+    turn = replace(turn, resumed=True, uploads=(Upload("f1", noted),))
+    assert await heir.upload(turn, "chart.png", "image/png", b"two") == sent
+    turn = replace(turn, uploads=(*turn.uploads, Upload("f2", sent)))
+    await heir.close()
+    heir = SlackOutlet(bot_token=slack.bot_token, api_url=slack.api_url, clock=HandClock())
+    third = await heir.upload(turn, "chart.png", "image/png", b"three")
+    await heir.close()
+    await slack.wait_until(lambda: files_seen(slack, turn) == [noted, sent, third])
+
+
+async def test_a_file_of_the_turn_before_or_of_a_person_is_not_taken_for_ours(
+    slack: SlackServer, outlet: SlackOutlet
+) -> None:
+    before = asked(slack)
+    root = before.thread.root
+    turn = asked(slack, "and?", thread_ts=root)  # while the first is still being answered
+    old = await outlet.upload(before, "chart.png", "image/png", b"old")
+    post = await outlet.open(turn, "Here:", "last")
+    theirs = slack.file("chart.png", b"theirs", user=slack.alice)
+    slack.say(slack.general, slack.alice, "mine", root, files=[theirs])
+    heir = SlackOutlet(bot_token=slack.bot_token, api_url=slack.api_url, clock=HandClock())
+    new = await heir.upload(replace(turn, resumed=True, posts=(post,)), "chart.png", "image/png", b"new")
+    await heir.close()
+    assert files_seen(slack, turn) == [old, new]
+
+
+async def test_a_turn_that_nobody_left_is_not_looked_through(slack: SlackServer, outlet: SlackOutlet) -> None:
+    await outlet.upload(asked(slack), "chart.png", "image/png", b"png")
+    assert slack.count("conversations.replies") == 0
+
+
+async def test_a_file_too_large_to_send_is_said_to_be(slack: SlackServer, outlet: SlackOutlet) -> None:
+    content = bytes(outlet.limits.upload_bytes + 1)
+    with pytest.raises(Rejected) as caught:
+        await outlet.upload(asked(slack), "film.mp4", "video/mp4", content)
+    assert (
+        caught.value.user_text == "“film.mp4” is too large to send: it has 101 MB, and I send up to 100 MB."
+    )
+    assert slack.calls == []
