@@ -77,7 +77,7 @@ async def run(settings: Settings, *, hear: Sequence[str] | None, work: bool) -> 
             for name, gateway in gateways.items():
                 parts.create_task(gateway.run(mailroom), name=f"{name} gateway")
             routes = [route for name in gateways for route in platforms[name].routes]
-            if routes or "http" in settings.model_fields_set:
+            if gateways and (routes or "http" in settings.model_fields_set):
                 from bot.http import serve_http
 
                 parts.create_task(serve_http(settings.http, gateways, routes), name="http")
