@@ -46,7 +46,7 @@ async def serve_http(address: Address, gateways: Mapping[str, Gateway], routes: 
         timeout_graceful_shutdown=GRACE_SECONDS,
     )
     server = _Server(config)
-    _log.info("http.listening", address=str(address))
+    _log.info("http.listening", address=str(Address(*listener.getsockname()[:2])))
     serving = asyncio.create_task(server.serve(sockets=[listener]), name="uvicorn")
     try:
         await asyncio.shield(serving)
