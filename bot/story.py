@@ -19,6 +19,7 @@ from bot.silence import Silence, Silenced
 
 _log = structlog.get_logger()
 
+TAKEOVERS = 25  # of one turn: it has ended so many workers that it must not end more
 CANCEL_SECONDS = 15.0  # a run that does not end by then is in the next turn's way, which cancels it again
 
 STOPPED = "_Stopped._"
@@ -84,6 +85,9 @@ class Story:
         )
         where = {"thread": str(self._record.turn.thread), "turn": self._record.turn.id}
         outcome: TurnOutcome = "failed"
+        if self._record.turn.takeovers > TAKEOVERS:
+            _log.error("turn.given_up", takeovers=self._record.turn.takeovers, **where)
+            return outcome, BROKEN.format(self._record.turn.id)
         try:
             if silence.asked:
                 await self._recall()

@@ -31,7 +31,7 @@ RENEWALS = 4  # of a lease before it runs out
 SURE = 0.6  # of a lease's time, counted from its last renewal, we may still speak: what is said takes time as well
 SWEEP_SECONDS = 0.5  # how often threads are looked for whose worker died, or handed over with nobody hearing
 SWEEP_THREADS = 100  # taken up at once
-TAKEOVERS = 25  # of one turn: it has ended so many workers that it must not end more
+TAKEOVERS = 50  # of one turn: not even the sentence that gives it up can be said without ending the worker
 AWAY_SECONDS = 0.5  # between two tries while Redis is away
 HAND_OVER_SECONDS = 0.9
 PASS_ON_SECONDS = 1.0  # a bell this worker cannot answer rings again for another one
@@ -196,7 +196,7 @@ class Worker:
         if turn.stopped:
             held.silence.ask()
         if turn.takeovers > TAKEOVERS:
-            _log.error("turn.given_up", thread=str(turn.thread), turn=turn.id, takeovers=turn.takeovers)
+            _log.error("turn.dropped", thread=str(turn.thread), turn=turn.id, takeovers=turn.takeovers)
             exchange = Exchange(asked(turn), "")
         else:
             turn, exchange = await self._conversation.answer(turn, held, held.silence)

@@ -279,6 +279,12 @@ async def test_a_wrong_setting_of_the_engine_is_told_without_its_details() -> No
     assert "KEY" not in text
 
 
+async def test_a_turn_that_ended_too_many_workers_is_given_up_with_a_sentence() -> None:
+    rig = Rig(turn=replace(TURN, resumed=True, takeovers=26))
+    assert "Something went wrong" in await rig.answer()
+    assert "run" not in rig.mind.calls
+
+
 async def test_a_platform_that_refuses_everything_does_not_crash_the_worker() -> None:
     rig = Rig(says("fine"))
     rig.screen.faults.extend([Rejected("The channel is archived.")] * 10)
