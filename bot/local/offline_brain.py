@@ -13,6 +13,7 @@ LABEL = "Offline demo brain:"
 _HOW = (
     "There is no model behind me. Set THREADBOT_MODEL_URL to any OpenAI-compatible server for real answers."
 )
+_SPEAKER = re.compile(r"^[^\s:][^\n:]{0,40}: ")  # as chat bots say whose line it is
 _CALL = re.compile(r"\bcall\s+([\w-]+)\s*(?=\{)", re.IGNORECASE)
 _ASKS_BACK = re.compile(
     r"\b(earlier|previous(ly)?|before|so far|first|last|remember|did i (say|ask))\b", re.IGNORECASE
@@ -79,9 +80,9 @@ def _answer(prompt: Prompt) -> str:
 
 
 def _reply(question: str, earlier: list[str]) -> str:
-    result = calculate(question)
-    if result is not None:
-        return f"{question.strip()} is {result}."
+    sum_ = _SPEAKER.sub("", question)
+    if (result := calculate(sum_)) is not None:
+        return f"{sum_.strip()} is {result}."
     if _ASKS_WHO.search(question):
         return f"I read you: {_quote(question)}. {_HOW}"
     if _ASKS_BACK.search(question) and earlier:

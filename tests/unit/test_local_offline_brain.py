@@ -44,6 +44,10 @@ async def test_a_follow_up_quotes_what_came_before() -> None:
     assert "message 2" in answer
 
 
+async def test_it_calculates_also_where_a_speaker_is_named() -> None:
+    assert await said(user("alice: 2*(3+4)")) == f"{LABEL} 2*(3+4) is 14."
+
+
 async def test_it_names_attached_files() -> None:
     assert "plan.pdf, sums.csv" in await said(user("read this", "plan.pdf", "sums.csv"))
 
