@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import signal
 import sys
 from collections.abc import Coroutine
@@ -16,6 +17,8 @@ from bot import app as house
 from bot.errors import Misconfigured, ThreadbotError
 from bot.log import configure
 from bot.settings import Settings, load_settings
+
+LAST_SECONDS = 8.0  # of a process that was asked to end
 
 cli = typer.Typer(
     name="threadbot",
@@ -116,6 +119,8 @@ async def _until_signal(work: Coroutine[Any, Any, None]) -> None:
         for sign in (signal.SIGTERM, signal.SIGINT):
             loop.remove_signal_handler(sign)
         task.cancel()
+        # What is to be handed over is so within a second. After that only a peer that hangs can hold us up.
+        loop.call_later(LAST_SECONDS, os._exit, 1)
 
     for sign in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(sign, end)

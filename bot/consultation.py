@@ -174,8 +174,9 @@ class Consultation:
             async with aclosing(self._outlet.fetch(attachment)) as content:
                 file = await self._engine.upload(attachment.name, attachment.media_type, content)
         except Rejected as error:
-            self._answer.notices = (*turn.notices, error.user_text)
-            await self._record.change(notices=self._answer.notices)
+            if error.user_text not in turn.notices:  # it may have been told by a try before
+                self._answer.notices = (*turn.notices, error.user_text)
+                await self._record.change(notices=self._answer.notices)
             return None
         await self._record.change(files=(*turn.files, (attachment.id, file)))
         return file
@@ -214,6 +215,8 @@ class Consultation:
         if run == self._run:
             return
         self._run, self._said = run, True
+        if run == self._record.turn.run:
+            return  # found again
         self._answer.begin(run)
         await self._record.change(run=run, attempt=self._record.turn.attempt + 1)
 

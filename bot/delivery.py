@@ -16,7 +16,7 @@ from typing import Self
 import structlog
 
 from bot.domain import Limits, Stage
-from bot.errors import Ambiguous, Misconfigured, PostGone, Rejected, Retryable
+from bot.errors import Ambiguous, LeaseLost, Misconfigured, PostGone, Rejected, Retryable
 from bot.ports import Clock, Outlet
 from bot.record import Record
 from bot.text import Splitter, neutralise
@@ -88,6 +88,8 @@ class Delivery:
         self._writer: asyncio.Task[None] | None = None
         self._calling = False
         self._ending = False
+        self._crashed = False
+        self._doubtful: set[str] = set()  # posts of which a call was cut
         self._unsure = record.turn.resumed  # the platform may show a post that nobody wrote down
         self._edited_at: float | None = None
         self.first_shown_at: float | None = None
@@ -112,8 +114,8 @@ class Delivery:
         self._changed.set()
         if self._writer is None:
             self._writer = asyncio.create_task(self._write(), name=f"delivery {self._record.turn.thread}")
-        elif self._writer.done():
-            self._writer.result()
+        else:
+            self._raise_lease_lost()
 
     async def finish(self, text: str) -> None:
         """Make this the whole answer; returns when the platform shows it."""
@@ -122,10 +124,27 @@ class Delivery:
             if not self._calling:  # a call under way is let through: cut, it would leave an unknown post
                 self._writer.cancel()
             await asyncio.wait({self._writer})
-            if not self._writer.cancelled():
-                self._writer.result()
+            self._raise_lease_lost()
         self._text = text
         await self.insist(lambda: self._flush(ended=True))
+
+    @property
+    def visible(self) -> str:
+        """What people surely see, as far as this process knows."""
+        return "\n\n".join(
+            self._shown[post.id][0] for post in self._record.turn.posts if post.id in self._shown
+        )
+
+    def _raise_lease_lost(self) -> None:
+        """Nothing else that ended the writer decides anything: the end of the answer is tried all the same."""
+        writer = self._writer
+        if writer is None or not writer.done() or writer.cancelled() or (error := writer.exception()) is None:
+            return
+        if isinstance(error, LeaseLost):
+            raise error
+        if not self._crashed:
+            self._crashed = True
+            _log.error("edit.crashed", thread=str(self._record.turn.thread), exc_info=error)
 
     async def _write(self) -> None:
         while not self._ending:
@@ -184,13 +203,15 @@ class Delivery:
         if index >= len(posts):
             return await self._open(text, stage)
         post = posts[index]
-        if self._shown.get(post.id) == (text, stage):
+        if self._shown.get(post.id) == (text, stage) and post.id not in self._doubtful:
             return None
+        self._doubtful.add(post.id)
         try:
             edited = await self._outlet.edit(self._record.turn, post, text, stage)
         except PostGone:
             await self._record.change(posts=(*posts[:index], *posts[index + 1 :]))
             return await self._place(index, text, stage)
+        self._doubtful.discard(edited.id)
         self._shown[edited.id] = (text, stage)
         if edited != post:
             await self._record.change(posts=(*posts[:index], edited, *posts[index + 1 :]))
@@ -199,7 +220,7 @@ class Delivery:
     async def _open(self, text: str, stage: Stage) -> None:
         try:
             post = await self._outlet.open(self._record.turn, text, stage)
-        except Ambiguous:
+        except (Ambiguous, asyncio.CancelledError):
             _log.warning("post.ambiguous", thread=str(self._record.turn.thread))
             self._unsure = True
             raise

@@ -108,10 +108,10 @@ class Store:
         )
         if answer[0] == b"lost":
             raise LeaseLost(f"another worker has {turn.thread}")
-        following = await self._read(lease, answer)
-        if following is None:
+        if answer[0] == b"empty":
             await self.forget(turn.thread, lease.score)
-        return following
+            return None
+        return await self._read(lease, answer)
 
     async def release(self, leases: Sequence[Lease]) -> None:
         """Give threads back with their turns unfinished, all in three round trips, and tell the other workers."""
@@ -168,9 +168,10 @@ class Store:
         return tuple(exchanges)
 
     async def _read(self, lease: Lease, answer: list[Any]) -> Turn | None:
-        """The turn that was taken. One that cannot be read is put aside: it would stop every worker, one by one."""
-        if answer[0] == b"empty":
-            return None
+        """The turn that was taken. One that cannot be read is put aside: it would stop every worker, one by one.
+
+        None after that: the thread is free, and the sweep looks at it again.
+        """
         try:
             return _turn(lease.thread, answer)
         except ValidationError as error:  # whose text would show what people wrote

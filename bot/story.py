@@ -54,22 +54,36 @@ class Story:
         async with self._delivery:
             outcome, ending = await self._think(assistant, silence)
             text = _joined(*self.answer.notices, self.answer.said, ending)
-            cancelling = asyncio.create_task(self._cancel(), name=f"cancel {self._record.turn.thread}")
+            if outcome == "stopped":
+                await self._end(text)
+                return outcome
             try:
-                await self._delivery.finish(text)
-                await cancelling
-            finally:
-                cancelling.cancel()
-            files = ProducedFiles(
-                engine=self._engine,
-                outlet=self._outlet,
-                record=self._record,
-                delivery=self._delivery,
-                clock=self._clock,
-            )
-            if problems := await files.send(self.answer.files):
-                await self._delivery.finish(_joined(text, *problems))
+                async with silence:  # people may stop an answer that the engine has given, too
+                    await self._end(text)
+                    if problems := await self._files().send(self.answer.files):
+                        await self._delivery.finish(_joined(text, *problems))
+            except Silenced:
+                outcome = "stopped"
+                await self._delivery.finish(_joined(self._delivery.visible, STOPPED))
         return outcome
+
+    async def _end(self, text: str) -> None:
+        """Show the whole answer; meanwhile a run that goes on is ended."""
+        cancelling = asyncio.create_task(self._cancel(), name=f"cancel {self._record.turn.thread}")
+        try:
+            await self._delivery.finish(text)
+            await cancelling
+        finally:
+            cancelling.cancel()
+
+    def _files(self) -> ProducedFiles:
+        return ProducedFiles(
+            engine=self._engine,
+            outlet=self._outlet,
+            record=self._record,
+            delivery=self._delivery,
+            clock=self._clock,
+        )
 
     async def _think(self, assistant: Assistant, silence: Silence) -> tuple[TurnOutcome, str]:
         """Consult the engine; returns the outcome and the sentence to end with."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import deque
 from contextlib import suppress
 from typing import Literal
 
@@ -66,11 +67,6 @@ class HeldThread:
     async def transcript(self) -> tuple[Exchange, ...]:
         return await self._store.transcript(self.lease.thread)
 
-    def stop(self, turn: str) -> None:
-        """Silence this turn, if it is still the one being answered."""
-        if turn == self.turn:
-            self.silence.ask()
-
 
 class Worker:
     """Answers at most `capacity` threads at once; the rest of the bells wait for it or for another worker."""
@@ -96,6 +92,9 @@ class Worker:
         self._leaving = False
         self._left: list[Lease] = []
         self._handed_over = asyncio.Event()
+        self._early_stops: deque[tuple[ThreadKey, str]] = deque(
+            maxlen=64
+        )  # of turns that are just being taken
 
     async def idle(self) -> None:
         """Wait until no thread is held."""
@@ -142,6 +141,8 @@ class Worker:
                 return
             except Retryable as away:
                 _log.warning("worker.redis_away", reason=str(away))
+                if self._leaving:
+                    raise  # nothing is lost: docket cannot forget a bell while Redis is away
                 await self._clock.sleep(AWAY_SECONDS)
 
     async def _hold(self, thread: ThreadKey) -> Literal["held", "busy", "empty"]:
@@ -184,7 +185,9 @@ class Worker:
         except Exception:  # noqa: BLE001 - one thread's bug must not end the others; the sweep takes it up again
             _log.exception("thread.crashed", thread=str(thread))
         finally:
-            del self._held[thread]
+            # A late claim of our own may have taken the thread anew meanwhile.
+            if self._held.get(thread) is held:
+                del self._held[thread]
             self._slots.release()
             if held.finishing is not None:
                 held.finishing.set()
@@ -193,7 +196,7 @@ class Worker:
         """Answer one turn; returns the next."""
         _log.debug("turn.taken", thread=str(turn.thread), turn=turn.id, resumed=turn.resumed)
         held.turn, held.silence = turn.id, Silence()
-        if turn.stopped:
+        if turn.stopped or (turn.thread, turn.id) in self._early_stops:
             held.silence.ask()
         if turn.takeovers > TAKEOVERS:
             _log.error("turn.dropped", thread=str(turn.thread), turn=turn.id, takeovers=turn.takeovers)
@@ -217,6 +220,7 @@ class Worker:
 
     async def _hand_over(self) -> None:
         """Give back what is unfinished, all at once, and tell the other workers."""
+        self._left += [held.lease for held in self._held.values()]  # of tasks that ended before they began
         try:
             async with asyncio.timeout(HAND_OVER_SECONDS):
                 await self._store.release(self._left)
@@ -241,8 +245,8 @@ class Worker:
                 if held.lease in lost and held.finishing is None and held.task is not None:
                     _log.warning("lease.lost", thread=str(held.lease.thread))
                     held.task.cancel()
-                elif held.lease.stopped:
-                    held.stop(held.lease.stopped)
+                elif held.lease.stopped == held.turn:
+                    held.silence.ask()
 
     async def _sweep(self) -> None:
         """Take up threads whose worker died, and those that were handed over."""
@@ -276,9 +280,12 @@ class Worker:
                         if message["channel"] == HANDED_OVER.encode():
                             self._handed_over.set()
                             continue
-                        thread, _, turn = message["data"].decode().partition(" ")
-                        if held := self._held.get(ThreadKey.parse(thread)):
-                            held.stop(turn)
+                        name, _, turn = message["data"].decode().partition(" ")
+                        thread = ThreadKey.parse(name)
+                        if (held := self._held.get(thread)) and held.turn == turn:
+                            held.silence.ask()
+                        else:
+                            self._early_stops.append((thread, turn))
             except (RedisError, OSError) as away:
                 _log.warning("worker.redis_away", reason=type(away).__name__)
             await self._clock.sleep(AWAY_SECONDS)

@@ -17,7 +17,7 @@ from adapters.slack.api import Api
 from adapters.slack.errors import MAYBE_DONE, wait_of
 from adapters.slack.fields import attachment as read_attachment
 from bot.domain import Attachment, Turn
-from bot.errors import Ambiguous, Rejected, Retryable
+from bot.errors import Ambiguous, Rejected, Retryable, ThreadbotError
 
 _log = structlog.get_logger()
 MEBIBYTE = 1024 * 1024
@@ -99,7 +99,10 @@ class Files:
     async def _is_shared(self, file_id: str, turn: Turn) -> bool:
         for wait in SHARING_SECONDS:
             await self._api.clock.sleep(wait)
-            answer = await self._api.call("files.info", repeatable=True, patience=1.0, file=file_id)
+            try:
+                answer = await self._api.call("files.info", repeatable=True, patience=1.0, file=file_id)
+            except ThreadbotError:
+                return False  # not to be known now; that must not look like a call worth repeating
             shares = (answer.get("file") or {}).get("shares") or {}
             if any(turn.thread.channel in places for places in shares.values() if isinstance(places, dict)):
                 return True

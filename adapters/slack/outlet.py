@@ -152,15 +152,16 @@ class SlackOutlet:
     async def _publish(self, method: str, turn: Turn, text: str, stage: Stage, **where: Any) -> Answer:
         """Post or update with all furniture, without it if Slack refuses that. Not `ok`: the message streams."""
         updates = method == "chat.update"
+        conflict = _STREAMS if updates else frozenset()
         patience = 0.0 if stage == "live" else 1.0
         full = body(turn, text, stage, stoppable=not self._presence.sessions)
         answer = await self._api.call(
-            method, repeatable=updates, expect=_BLOCKS_REFUSED | _STREAMS, patience=patience,
+            method, repeatable=updates, expect=_BLOCKS_REFUSED | conflict, patience=patience,
             channel=turn.thread.channel, **where, **full,
         )  # fmt: skip
         if answer.get("error") in _BLOCKS_REFUSED:
             answer = await self._api.call(
-                method, repeatable=updates, expect=_STREAMS, patience=patience,
+                method, repeatable=updates, expect=conflict, patience=patience,
                 channel=turn.thread.channel, **where, **plain_body(turn, text),
             )  # fmt: skip
         return answer
@@ -173,14 +174,21 @@ class SlackOutlet:
         """
         written = {upload.id for upload in turn.uploads}
         since = (turn.posts or turn.messages)[0].id
+        looked = False
         for wait in SHARING_SECONDS:
             await self._api.clock.sleep(wait)
-            async for _, said in self._ours(turn.thread, since=since):
-                for file in said.get("files") or ():
-                    # In channels shared with others a file may be nothing but its id.
-                    file_id = str(file.get("id", ""))
-                    if file_id not in written and name in (file.get("title", name), file.get("name")):
-                        return file_id
+            try:
+                async for _, said in self._ours(turn.thread, since=since):
+                    for file in said.get("files") or ():
+                        # In channels shared with others a file may be nothing but its id.
+                        file_id = str(file.get("id", ""))
+                        if file_id not in written and name in (file.get("title", name), file.get("name")):
+                            return file_id
+            except Retryable:
+                if not looked:
+                    raise
+                return None  # some apps may look once a minute only: one look has to do
+            looked = True
         return None
 
     async def _ours(self, thread: ThreadKey, *, since: str) -> AsyncIterator[tuple[str, Answer]]:

@@ -175,6 +175,26 @@ async def test_what_cannot_be_looked_up_is_ambiguous(slack: SlackServer, outlet:
         await outlet.upload(asked(slack), "chart.png", "image/png", b"png")
 
 
+async def test_a_look_up_that_is_refused_makes_it_no_less_ambiguous(
+    slack: SlackServer, outlet: SlackOutlet
+) -> None:
+    """Taken for a call worth repeating, it would send the file again."""
+    slack.faults.add("files.completeUploadExternal", "drop_after")
+    slack.faults.add("files.info", "429", retry_after=60)
+    with pytest.raises(Ambiguous):
+        await outlet.upload(asked(slack), "chart.png", "image/png", b"png")
+
+
+async def test_who_may_look_once_a_minute_sends_its_file_after_one_look(slack: SlackServer) -> None:
+    """https://docs.slack.dev/changelog/2025-05-terms-rate-limit-update-and-faq/"""
+    turn = replace(asked(slack), resumed=True)
+    slack.faults.add("conversations.replies", "429", after=1, retry_after=60)
+    heir = SlackOutlet(bot_token=slack.bot_token, api_url=slack.api_url, clock=HandClock())
+    sent = await heir.upload(turn, "chart.png", "image/png", b"png")
+    await heir.close()
+    assert files_seen(slack, turn) == [sent]
+
+
 def files_seen(slack: SlackServer, turn: Turn) -> list[str]:
     return [file for said in slack.replies(turn.thread.channel, turn.thread.root) for file in said.files]
 

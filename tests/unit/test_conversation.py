@@ -142,6 +142,41 @@ async def test_a_file_that_could_not_be_sent_at_once_is_sent_later() -> None:
     assert rig.screen.uploads == [("c.png", b"png")]
 
 
+async def test_an_answer_that_the_engine_has_given_can_still_be_stopped() -> None:
+    rig = Rig(
+        [
+            RunStarted(RUN),
+            TextDelta("m1", "half"),
+            asyncio.Event(),
+            TextDelta("m1", " whole"),
+            RunEnded("completed"),
+        ]
+    )
+    gate = rig.mind.runs[0][2]
+    assert isinstance(gate, asyncio.Event)
+    task = asyncio.create_task(rig.answer())
+    async with asyncio.timeout(5):
+        while not rig.screen.posts:
+            await asyncio.sleep(0)
+    rig.screen.faults.extend([Retryable("429", retry_after=60)] * 1000)
+    gate.set()
+    async with asyncio.timeout(5):
+        while len(rig.screen.faults) > 990:
+            await asyncio.sleep(0)
+    rig.silence.ask()
+    rig.screen.faults.clear()
+    assert await task == "half\n\n_Stopped._"
+
+
+async def test_files_that_were_not_sent_yet_are_stopped_as_well() -> None:
+    produced = [FileProduced(f"f{number}", f"{number}.png", "image/png") for number in range(5)]
+    rig = Rig([RunStarted(RUN), TextDelta("m1", "charts"), *produced, RunEnded("completed")])
+    rig.mind.files = {file.id: b"png" for file in produced}
+    rig.screen.before_call = lambda call: rig.silence.ask() if len(rig.screen.uploads) == 2 else None
+    assert await rig.answer() == "charts\n\n_Stopped._"
+    assert len(rig.screen.uploads) < 5
+
+
 async def test_an_ambiguous_start_is_looked_up_and_gone_on_with() -> None:
     rig = Rig([Ambiguous("cut")], resumes=([Text("m1", "found"), RunEnded("completed")],))
     rig.mind.found = RUN
@@ -305,6 +340,27 @@ async def test_a_file_that_cannot_be_read_is_named_and_the_rest_is_answered() ->
     rig = Rig(says("fine"), turn=replace(TURN, messages=(ask,)))
     rig.screen.faults.append(Rejected("_I could not read a.bin: it is gone._"))
     assert await rig.answer() == "_I could not read a.bin: it is gone._\n\nfine"
+
+
+async def test_a_file_that_cannot_be_read_is_named_once_whatever_else_is_tried_again() -> None:
+    ask = replace(ASK, attachments=(Attachment("F1", "a.bin"), Attachment("F2", "b.txt")))
+    rig = Rig(says("fine"), turn=replace(TURN, messages=(ask,)))
+    rig.screen.files["F2"] = b"b"
+    rejected = Rejected("_I could not read a.bin: it is gone._")
+    rig.screen.faults.extend([rejected, Retryable("503"), rejected, Retryable("503"), rejected])
+    assert await rig.answer() == "_I could not read a.bin: it is gone._\n\nfine"
+
+
+async def test_a_run_found_again_does_not_count_as_another_try() -> None:
+    rig = Rig(
+        [RunStarted(RUN), RunFailed("server_error")],
+        [Ambiguous("cut")],
+        says("whole", run="run_2"),
+        resumes=([RunFailed("server_error")],),
+    )
+    rig.mind.found = RUN
+    assert await rig.answer() == "whole"
+    assert rig.ended.attempt == 2
 
 
 async def test_calls_of_unknown_functions_are_answered_so_that_the_run_goes_on() -> None:

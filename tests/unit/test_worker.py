@@ -99,6 +99,21 @@ class SlowStore(Store):
         return following
 
 
+class LateStore(SlowStore):
+    """Also the second claim takes its time: its connection broke, say."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.late = asyncio.Event()
+        self.claimed = 0
+
+    async def claim(self, thread: ThreadKey) -> tuple[Lease, Turn] | Literal["busy", "empty"]:
+        self.claimed += 1
+        if self.claimed == 2:
+            await self.late.wait()
+        return await super().claim(thread)
+
+
 class BellCounter(Worker):
     """Tells a SlowStore how many bells rang while its answer was on the way."""
 
@@ -275,6 +290,35 @@ async def test_a_worker_asked_to_end_hands_over_within_a_second(redis_url: str) 
         house.engine.gate.set()
         await house.until(lambda: house.visible() == sorted(f"m{number}" for number in range(20)), 5)
         assert len(house.engine.heard) == 20, "the runs went on, none was started twice"
+
+
+async def test_a_late_claim_of_the_same_process_harms_nobody(redis_url: str) -> None:
+    """Two bells of one thread: the second claim reaches Redis when the first turn has ended there, but not yet here."""
+    store = LateStore()
+    thread = ThreadKey("screen", "W", "C", "1")
+
+    async def stored_only(_: ThreadKey, __: str) -> None:
+        """No bell: this test rings itself."""
+
+    async with House(redis_url).open() as house:
+        worker = await house.work(store=store)
+        await house.until(lambda: house.newest._turns is not None)
+        house.mailroom = RedisMailroom(house.redis, ring=stored_only, follows=lambda _: True)
+        await house.say("one")
+        async with asyncio.TaskGroup() as bells:
+            bells.create_task(house.newest._hold(thread))
+            bells.create_task(house.newest._hold(thread))
+            await store.freed.wait()
+            house.engine.gate.clear()
+            await house.say("two")
+            store.late.set()
+        store.arrives.set()
+        await house.until(lambda: "…" in house.visible())
+        house.engine.gate.set()
+        await house.until(lambda: house.visible() == ["one", "two"], 5)
+        await house.until(lambda: not house.newest._held)
+        assert house.newest._slots._value == 1000
+        assert not worker.done()
 
 
 async def many_threads_change_hands(house: House, *, dies: bool) -> float:
