@@ -1,6 +1,6 @@
-"""Our side of Redis: one client for every kind of server, patient while it is away, and scripts that survive it.
+"""Our side of Redis: one client for every kind of server, patient while it is away.
 
-Errors are translated here and nowhere else: a command that cannot be done within the client's patience raises
+Errors are translated by `bot.redis_errors`: a command that cannot be done within the client's patience raises
 Retryable (unreachable, loading, failing over, disk full) or at once Misconfigured (credentials, TLS). What remains,
 such as WRONGTYPE, is a bug.
 
@@ -12,7 +12,6 @@ by the state it expects to find.
 from __future__ import annotations
 
 import asyncio
-import hashlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
@@ -27,13 +26,13 @@ from redis.asyncio.sentinel import Sentinel, SentinelConnectionPool
 from redis.backoff import NoBackoff
 
 from bot.errors import Misconfigured, Retryable
+from bot.redis_errors import passing, translate
 from bot.redis_url import RedisUrl
 
 RedisClient: TypeAlias = Redis
 """What `connect` yields. On a Cluster it is a RedisCluster in truth: the same commands, keys of one call in one slot."""
 
 Argument: TypeAlias = str | bytes | int | float
-Call: TypeAlias = tuple[Sequence[str], Sequence[Argument]]
 T = TypeVar("T")
 
 CONNECTIONS = 64
@@ -88,71 +87,10 @@ async def check(url: RedisUrl, *, patience: float = 2.0) -> RedisFacts:
     return RedisFacts(f"{name} {version}", bool(info["aof_enabled"]), str(info["maxmemory_policy"]))
 
 
-class Script:
-    """A Lua script by its hash, sent in full only to a server that does not know it (yet, or after a restart).
-
-    All keys of one call share one hash tag, `{thread}`. It may run twice when its answer gets lost.
-    """
-
-    __slots__ = ("body", "name", "sha")
-
-    def __init__(self, name: str, body: str) -> None:
-        self.name = name
-        self.body = body
-        self.sha = hashlib.sha1(body.encode(), usedforsecurity=False).hexdigest()
-
-    def __repr__(self) -> str:
-        return f"Script({self.name!r})"
-
-    async def __call__(self, client: RedisClient, keys: Sequence[str], args: Sequence[Argument] = ()) -> Any:
-        try:
-            return await client.evalsha(self.sha, len(keys), *keys, *args)
-        except vendor.NoScriptError:
-            return await client.eval(
-                self.body, len(keys), *keys, *args
-            )  # and the server knows it from now on
-
-    async def behind(
-        self,
-        client: RedisClient,
-        command: tuple[Argument, ...],
-        keys: Sequence[str],
-        args: Sequence[Argument],
-    ) -> Any:
-        """The same, in one round trip behind another command (which on a Cluster may go to another node)."""
-        call = ("EVALSHA", self.sha, len(keys), *keys, *args)
-        for answer in (answers := await cast(_PatientRedis, client).together([command, call])):
-            if isinstance(answer, vendor.NoScriptError):
-                return await self(client, keys, args)
-            if isinstance(answer, Exception):
-                raise answer
-        return answers[-1]
-
-    async def many(self, client: RedisClient, calls: Sequence[Call]) -> list[Any]:
-        """Every call in one round trip (a Cluster: one a node); answers in order. Not a transaction.
-
-        Calls that meet a server without the script are made again with its text; the others are not repeated.
-        """
-        answers = await self._pipeline(client, "EVALSHA", self.sha, calls)
-        unknown = [index for index, answer in enumerate(answers) if isinstance(answer, vendor.NoScriptError)]
-        if unknown:
-            again = await self._pipeline(client, "EVAL", self.body, [calls[index] for index in unknown])
-            for index, answer in zip(unknown, again, strict=True):
-                answers[index] = answer
-        for answer in answers:
-            if isinstance(answer, Exception):
-                raise answer
-        return answers
-
-    async def _pipeline(self, client: RedisClient, verb: str, what: str, calls: Sequence[Call]) -> list[Any]:
-        commands = [(verb, what, len(keys), *keys, *args) for keys, args in calls]
-        return await cast(_PatientRedis, client).together(commands)
-
-
 # --- patience ----------------------------------------------------------------------------------------------------
 
 
-class _PatientRedis(Redis):
+class PatientRedis(Redis):
     """Waits for its server and speaks our errors."""
 
     def __init__(
@@ -266,78 +204,16 @@ def _complete(answers: list[Any]) -> list[Any]:
     """Raise the first answer that says the server is not ready: then the whole round is made again."""
     for answer in answers:
         if isinstance(answer, Exception) and (
-            not isinstance(answer, vendor.ResponseError) or _passing(answer)
+            not isinstance(answer, vendor.ResponseError) or passing(answer)
         ):
             raise answer
     return answers
 
 
-# --- errors ------------------------------------------------------------------------------------------------------
-
-# What only the operator can mend: the error, a part of its text, the sentence.
-MISTAKES: tuple[tuple[type[Exception], str, str], ...] = (
-    (vendor.AuthenticationError, "", "refuses the user or password: correct them in REDIS_URL."),
-    (
-        vendor.AuthenticationWrongNumberOfArgsError,
-        "",
-        "wants a user and a password: write both in REDIS_URL.",
-    ),
-    (vendor.AuthorizationError, "", "refuses the user: correct it in REDIS_URL."),
-    (
-        vendor.NoPermissionError,
-        "",
-        "does not let its user do what Threadbot needs: allow all keys, channels and commands (~* &* +@all).",
-    ),
-    (vendor.ResponseError, "DB index", "has no such database: end REDIS_URL with /0."),
-    (
-        vendor.ConnectionError,
-        "CERTIFICATE_VERIFY_FAILED",
-        "has a certificate that is not trusted: add ?ssl_ca_certs=/path/to/ca.pem to REDIS_URL.",
-    ),
-    (vendor.RedisClusterException, "not enabled", "is not a Cluster: write redis:// in REDIS_URL."),
-)
-
-# First words of a server that will take the command later (https://valkey.io/topics/protocol/ and the shared errors
-# in its src/server.c). NOREPLICAS and MISCONF: it cannot make the write safe now; OOM: it may get room.
-PASSING = (
-    "LOADING", "READONLY", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "NOREPLICAS", "MISCONF", "UNBLOCKED", "BUSY", "OOM",
-)  # fmt: skip
-PASSING_ERRORS = (
-    vendor.ReadOnlyError,
-    vendor.TryAgainError,
-    vendor.ClusterDownError,
-    vendor.OutOfMemoryError,
-)
-AWAY = (
-    vendor.ConnectionError,
-    vendor.TimeoutError,
-    vendor.ClusterError,
-    vendor.RedisClusterException,
-    OSError,
-)
-
-
-def translate(error: Exception, url: RedisUrl) -> Misconfigured | Retryable | None:
-    """Our error for redis-py's; None when it is a bug. The sentence holds no secret and no data."""
-    for kind, text, sentence in MISTAKES:
-        if isinstance(error, kind) and text in str(error):
-            return Misconfigured(f"Redis at {url} {sentence}")
-    if isinstance(error, AWAY) or _passing(error):
-        return Retryable(f"Redis at {url} is away ({type(error).__name__})")
-    return None
-
-
-def _passing(error: Exception) -> bool:
-    # redis-py keeps the first word, except where it has a class of its own for it.
-    if not isinstance(error, vendor.ResponseError):
-        return False
-    return isinstance(error, PASSING_ERRORS) or str(error).startswith(PASSING)
-
-
 # --- the client of a URL -----------------------------------------------------------------------------------------
 
 
-def _client(url: RedisUrl, patience: float, connections: int) -> _PatientRedis | _PatientCluster:
+def _client(url: RedisUrl, patience: float, connections: int) -> PatientRedis | _PatientCluster:
     try:
         given: dict[str, Any] = dict(parse_url(url.plain))
     except ValueError as error:  # redis-py names the option, not its value
@@ -350,7 +226,7 @@ def _client(url: RedisUrl, patience: float, connections: int) -> _PatientRedis |
 
 def _make(
     url: RedisUrl, patience: float, connections: int, given: dict[str, Any]
-) -> _PatientRedis | _PatientCluster:
+) -> PatientRedis | _PatientCluster:
     for name in ("sentinel_username", "sentinel_password"):
         given.pop(name, None)
     settings = SETTINGS | given
@@ -371,11 +247,11 @@ def _make(
     if sentinel is None:
         pool = BlockingConnectionPool(**settings)
         pool.make_connection()  # type: ignore[no-untyped-call]  # raises TypeError now, not at the first command
-        return _PatientRedis(pool, url, patience, limit)
+        return PatientRedis(pool, url, patience, limit)
     for name in ("host", "port", "connection_class"):
         settings.pop(name, None)
     pool = _BlockingSentinelPool(url.service, sentinel, ssl=url.tls, **settings)  # type: ignore[no-untyped-call]  # redis-py's
-    return _PatientRedis(pool, url, patience, limit)
+    return PatientRedis(pool, url, patience, limit)
 
 
 def _sentinel(url: RedisUrl, settings: dict[str, Any]) -> Sentinel:

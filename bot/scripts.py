@@ -19,7 +19,7 @@ rolled counters back. A script whose answer got lost is sent again, so none does
 from __future__ import annotations
 
 from bot.domain import ThreadKey
-from bot.redis_client import Script
+from bot.lua import Script
 
 ACTIVE = "tb:active"
 STOPS = "tb:stops"  # pub/sub: "THREAD TURN", somebody stopped it

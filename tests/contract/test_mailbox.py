@@ -11,7 +11,8 @@ from _pytest.outcomes import Failed
 import bot.mailbox
 import bot.store
 from bot.errors import LeaseLost
-from bot.redis_client import Script, connect
+from bot.lua import Script
+from bot.redis_client import connect
 from bot.redis_url import RedisUrl
 from bot.store import Store
 from tests.contract import mailbox_contract as laws

@@ -15,7 +15,8 @@ from docket import Docket
 from redis.exceptions import ResponseError
 
 from bot.errors import Misconfigured, Retryable
-from bot.redis_client import RedisClient, Script, check, connect
+from bot.lua import Script
+from bot.redis_client import RedisClient, check, connect
 from bot.redis_url import RedisUrl
 from tests import redis_servers
 from tests.redis_servers import SentinelSetup, Server
