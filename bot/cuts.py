@@ -53,8 +53,8 @@ def choose(window: str, place: Place, closing: Closing) -> Cut:
     if table_at is not None and window[:table_at].strip():
         usable = [one for one in usable if one.end < table_at]
         least = 0
-    elif last.table:
-        least = 0
+    elif last.table or (ends and last.fence is None and last.after(window[ends[-1].end + 1 :]).fence):
+        least = 0  # the line that opens a fence stays whole
     else:
         least = room // 4 if last.fence else room // 2
     blocks = (one for one in reversed(usable) if one.block and one.end >= room // 2)

@@ -16,7 +16,9 @@ import pytest
 from redis.asyncio import Redis
 
 from bot.errors import Misconfigured
+from bot.redis_client import connect
 from bot.redis_server import EmbeddedRedis, embedded_redis, server_binary
+from bot.redis_url import RedisUrl
 
 USER = """
 import asyncio, sys
@@ -72,7 +74,8 @@ async def write(server: EmbeddedRedis, key: str) -> None:
 
 
 async def read(server: EmbeddedRedis, key: str) -> object:
-    async with Redis.from_url(server.url) as client:
+    """Waits for a server that is just starting, as its users do."""
+    async with connect(RedisUrl.parse(server.url)) as client:
         return await client.get(key)
 
 

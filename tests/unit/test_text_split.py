@@ -6,7 +6,7 @@ import re
 import time
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from bot.text import Splitter, split
@@ -59,7 +59,16 @@ def test_plain_text_loses_only_white_space(text: str, limit: int) -> None:
 REPEATED = re.compile(r"^ *(`{3,}|~{3,}).*$|^\| k \| v \|$|^\|---\|---\|$", re.MULTILINE)
 
 
+TABLE_AND_FENCE = (
+    "a.\n\n```\n```\n\n| k | v |\n|---|---|\n"
+    + "| a | a |\n" * 7
+    + "| aa | aaaaaaaaa |\n\n  `````python title=x\n  `````"
+)
+"""Once cut within the line that opens the fence."""
+
+
 @given(DOCUMENT, st.integers(60, 200))
+@example(TABLE_AND_FENCE, 60)
 def test_without_the_repeated_lines_the_parts_are_the_text(text: str, limit: int) -> None:
     joined = "\n".join(split(text, limit))
     assert characters(REPEATED.sub("", joined)) == characters(REPEATED.sub("", text))
