@@ -61,7 +61,7 @@ def translated(*, creating: bool = False) -> Iterator[None]:
         httpx2.DecodingError,
         json.JSONDecodeError,
     ) as exc:  # a proxy's HTML, a body cut short
-        raise _lost(f"The engine's answer could not be read: {exc}", creating=creating) from exc
+        raise _lost(f"The engine's answer could not be read ({type(exc).__name__})", creating=creating) from exc
 
 
 def not_assistants(where: str) -> Misconfigured:
@@ -79,7 +79,7 @@ def failed(last_error: Mapping[str, Any] | None) -> ThreadbotError:
         return Rejected(INVALID)
     if _is_quota(code, message):
         return Rejected(QUOTA)
-    return RunFailed(f"The run failed ({code or 'unknown'}): {message}", retry_after=_named_wait(message))
+    return RunFailed(f"The run failed ({code or 'unknown'}).", retry_after=_named_wait(message))
 
 
 def _connection(exc: Exception, cause: BaseException | None, *, creating: bool) -> ThreadbotError:
