@@ -13,7 +13,7 @@ from bot.domain import Attachment, Author, Exchange, Message, Post, RunRef, Thre
 from bot.errors import LeaseLost
 from bot.mailbox import RedisMailroom
 from bot.redis_client import RedisClient
-from bot.scripts import key
+from bot.scripts import ACTIVE, key
 from bot.store import Lease, Store
 
 THREAD = ThreadKey("slack", "T1", "C1", "1700000000.000100")
@@ -244,6 +244,16 @@ async def a_turn_nobody_can_read_is_put_aside_and_the_thread_goes_on(rig: Rig) -
     assert await rig.redis.exists(key(THREAD, "parked"))
 
 
+async def a_thread_is_looked_after_until_its_holder_leaves_and_no_longer(rig: Rig) -> None:
+    await rig.mailroom.put(message())
+    lease, turn = await rig.claim()
+    assert await rig.redis.zscore(ACTIVE, str(THREAD)) == pytest.approx(lease.score)
+    await rig.store.forget(THREAD, lease.score + 1)
+    assert await rig.redis.zscore(ACTIVE, str(THREAD)) is not None, "somebody else looked at it since"
+    await rig.store.finish(lease, turn, ANSWERED)
+    assert await rig.redis.zscore(ACTIVE, str(THREAD)) is None
+
+
 async def takeovers_are_counted(rig: Rig) -> None:
     await rig.mailroom.put(message())
     for number in range(3):
@@ -383,6 +393,7 @@ LAWS: tuple[Law, ...] = (
     every_change_may_be_sent_twice,
     a_late_save_does_not_reach_the_next_turn,
     a_turn_nobody_can_read_is_put_aside_and_the_thread_goes_on,
+    a_thread_is_looked_after_until_its_holder_leaves_and_no_longer,
     takeovers_are_counted,
     many_leases_are_renewed_together,
     a_line_in_a_foreign_thread_is_not_for_us,

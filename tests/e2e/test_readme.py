@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import re
 import shlex
-import shutil
 import signal
 import sys
 from pathlib import Path
@@ -124,8 +122,3 @@ def test_the_settings_table_names_every_variable_of_this_version() -> None:
 def test_the_readmes_links_lead_somewhere() -> None:
     for link in re.findall(r"\]\((?!http)([^)#]+)\)", README):
         assert (ROOT / link).exists(), link
-
-
-def test_make_needs_no_more_than_the_readme_says() -> None:
-    assert shutil.which("make")
-    assert os.access(ROOT / ".ci" / "run", os.X_OK)

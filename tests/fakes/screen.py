@@ -47,6 +47,7 @@ class Screen:
 
     post_chars: int = 100
     faults: deque[ThreadbotError | None] = field(default_factory=deque)
+    lingers: bool = False  # a post or edit is done, and its answer never comes
     upload_faults: deque[ThreadbotError] = field(default_factory=deque)
     posts: dict[str, Shown] = field(default_factory=dict)
     calls: list[str] = field(default_factory=list)
@@ -69,6 +70,7 @@ class Screen:
         post = Post(f"p{next(self._ids)}")
         if fault is None or isinstance(fault, Processed):
             self.posts[post.id] = Shown(turn.id, turn.thread, text, stage)
+            await self._linger()
         self._raise(fault)
         return post
 
@@ -78,6 +80,7 @@ class Screen:
         if post.id not in self.posts:
             raise PostGone(post.id)
         self.posts[post.id] = Shown(turn.id, turn.thread, text, stage)
+        await self._linger()
         return replace(post, kind="edited")
 
     async def remove(self, post: Post, thread: ThreadKey) -> None:
@@ -108,6 +111,10 @@ class Screen:
 
     async def close(self) -> None:
         pass
+
+    async def _linger(self) -> None:
+        if self.lingers:
+            await asyncio.Event().wait()
 
     async def _call(self, name: str) -> ThreadbotError | None:
         self.before_call(name)

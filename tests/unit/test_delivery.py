@@ -234,6 +234,33 @@ async def test_a_bug_in_a_live_edit_does_not_cost_the_answer() -> None:
     assert rig.screen.texts() == ["one two three."]
 
 
+async def cut(rig: Rig, delivery: Delivery, text: str) -> None:
+    """Say it, and be cut when people see it and nobody here knows."""
+    rig.screen.lingers = True
+    task = asyncio.create_task(delivery.finish(text))
+    await rig.until(text)
+    task.cancel()
+    await asyncio.wait({task})
+    rig.screen.lingers = False
+
+
+async def test_a_post_whose_call_was_cut_is_found_and_edited() -> None:
+    rig = Rig()
+    async with rig.delivery as delivery:
+        await cut(rig, delivery, "one")
+        await delivery.finish("one two")
+    assert rig.screen.texts() == ["one two"]
+
+
+async def test_an_edit_whose_call_was_cut_is_not_taken_for_what_was_shown_before() -> None:
+    rig = Rig()
+    async with rig.delivery as delivery:
+        await delivery.finish("one")
+        await cut(rig, delivery, "one two")
+        await delivery.finish("one")
+    assert rig.screen.texts() == ["one"]
+
+
 async def test_an_end_that_was_cut_says_nothing_twice_when_it_is_said_again() -> None:
     rig = Rig()
     text = "\n\n".join(f"Paragraph {number} says what it says." for number in range(20))

@@ -31,6 +31,7 @@ from bot.domain import (
 from bot.mailbox import RedisMailroom
 from bot.redis_client import RedisClient, connect
 from bot.redis_url import RedisUrl
+from bot.scripts import key
 from bot.store import Lease, Store
 from bot.worker import Worker
 from tests.fakes.mind import Mind
@@ -174,6 +175,8 @@ class House:
                 )
                 ready.set()
                 self.newest = worker
+                if dies:
+                    worker._hand_over = nothing  # type: ignore[method-assign]
                 await worker.run()
 
         task = asyncio.create_task(run())
@@ -330,6 +333,11 @@ async def many_threads_change_hands(house: House, *, dies: bool) -> float:
     await house.work(lease_seconds=2)
     began = asyncio.get_running_loop().time()
     await house.end(first)
+    if dies:
+        assert await house.redis.exists(key(ThreadKey("screen", "W", "C", "1"), "lease")), (
+            "it gave nothing back"
+        )
+        assert house.engine.resumed == 0
     await house.until(lambda: house.engine.resumed >= 400, 15)
     taken = asyncio.get_running_loop().time() - began
     house.engine.gate.set()
@@ -365,6 +373,41 @@ async def test_stops_may_come_any_number_of_times_and_the_worker_lives(redis_url
         await house.say("and now")
         await house.until(lambda: "and now" in house.visible(), 3)
         assert not worker.done()
+
+
+async def test_a_stop_that_comes_before_its_turn_is_in_hand_is_heard_at_once(redis_url: str) -> None:
+    """Redis has opened the turn, its answer is still on the way: leases of 30 s leave no renewal to tell it."""
+    store = LateStore()
+    async with House(redis_url).open() as house:
+        await house.work(store=store)
+        await house.until(lambda: house.newest._turns is not None)
+        house.engine.gate.clear()
+        house.newest._early_stops.append((ThreadKey("screen", "W", "C", "1"), "1"))
+        await house.say("tell me everything")
+        await house.until(lambda: house.visible() == ["_Stopped._"], 5)
+        assert house.engine.heard == []
+
+
+class CancellingStore(SlowStore):
+    """The process is asked to end in the moment a thread is taken."""
+
+    ending: asyncio.Task[None] | None = None
+
+    async def claim(self, thread: ThreadKey) -> tuple[Lease, Turn] | Literal["busy", "empty"]:
+        claimed = await super().claim(thread)
+        if self.ending is not None:
+            self.ending.cancel()
+        return claimed
+
+
+async def test_a_turn_cancelled_before_its_first_step_is_handed_over_too(redis_url: str) -> None:
+    store = CancellingStore()
+    async with House(redis_url).open() as house:
+        store.ending = await house.work(store=store)
+        await house.until(lambda: house.newest._turns is not None)
+        await house.say("one")
+        await asyncio.wait({store.ending}, timeout=5)
+        assert not await house.redis.exists(key(ThreadKey("screen", "W", "C", "1"), "lease"))
 
 
 async def test_more_threads_than_a_worker_holds_wait_their_turn(redis_url: str) -> None:
