@@ -61,7 +61,9 @@ def translated(*, creating: bool = False) -> Iterator[None]:
         httpx2.DecodingError,
         json.JSONDecodeError,
     ) as exc:  # a proxy's HTML, a body cut short
-        raise _lost(f"The engine's answer could not be read ({type(exc).__name__})", creating=creating) from exc
+        raise _lost(
+            f"The engine's answer could not be read ({type(exc).__name__})", creating=creating
+        ) from exc
 
 
 def not_assistants(where: str) -> Misconfigured:
